@@ -1,0 +1,1 @@
+"""Values and abstract contracts that every other room is written against."""

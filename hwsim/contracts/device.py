@@ -1,0 +1,258 @@
+"""The device contract: something that can be programmed, driven and read."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import Float
+
+from .arrays import Array
+from .errors import CapabilityError, InputError, RangeError
+from .noise import NoisePath, PhysicalNoise
+from .parameters import Parameters
+from .plan import At, Phase, Plan, Relaxation, Rest, Start
+from .substrate import Substrate, Synapses
+
+
+class Capability(enum.Enum):
+    """What a device can do beyond programming, free settling and reading the final state. Data, never `hasattr`."""
+
+    LOAD_STATE = "start a settling at a given state"
+    DISPLACE = "kick the state between two phases"
+    CLAMP = "hold chosen units at given values"
+    RECORD = "record states while settling"
+    WAVEFORM = "apply a force that changes from step to step"
+    TRANSPOSE = "drive the couplings backwards, linearly, around a held state"
+    CORRECT = "settle under the asymmetric-EP dynamics F - (J - J^T)(z - at)"
+    PLAYBACK = "play recorded unit gains back while driven backwards"
+    COMPLEX = "hold complex states"
+    ADJUST = "change parameters by open-loop pulses"
+    TWINS = "run two trajectories under the same noise"
+    REPLAYABLE_NOISE = "repeat a settling with the same noise"
+    CAPTURE_CREDIT = "form post x pre sums on the device"
+    MODEL = "expose the simulated physics (simulators only)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSpec:
+    """What a device is, in numbers with units.
+
+    Args:
+        units: N.
+        inputs: M.
+        shapes: analog parameter block -> shape.
+        ranges: analog parameter block -> (lowest, highest) value it can hold; a missing block is unbounded.
+        dt: seconds per Euler step (one tick of clocked hardware).
+        time_constant: seconds; `eps = dt / time_constant`.
+        horizon: T, steps of the deployed settling.
+        start: how the deployed settling begins.
+        tolerance: a lane is settled when its residual is at most this, state units per time constant.
+        capabilities: what it can do.
+        noise_floor: rms error of one read of one unit after a deployed settling, state units, if known.
+        power: watt while settling, if known.
+        reciprocal: whether the couplings are reciprocal, so that `synapses.metric` exists.
+    """
+
+    units: int
+    inputs: int
+    shapes: Mapping[str, tuple[int, ...]]
+    dt: float
+    time_constant: float
+    horizon: int
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    start: Start = Rest()
+    tolerance: float = 1e-3
+    capabilities: frozenset[Capability] = frozenset()
+    noise_floor: float | None = None
+    power: float | None = None
+    reciprocal: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("units", "inputs", "dt", "time_constant", "horizon"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise InputError(f"a device needs {name} > 0 and finite; found {name}={value}")
+
+    @property
+    def step_size(self) -> float:
+        """`eps = dt / time_constant`, dimensionless."""
+        return self.dt / self.time_constant
+
+    def missing(self, needed: Iterable[Capability]) -> frozenset[Capability]:
+        """The capabilities in `needed` that this device lacks."""
+        return frozenset(needed) - self.capabilities
+
+    def check_parameters(self, parameters: Parameters) -> None:
+        """Refuse parameters that the hardware cannot hold.
+
+        Raises:
+            InputError: a block is missing, unknown, or of another shape.
+            RangeError: a value is not finite or outside the range of its block.
+        """
+        analog = parameters.analog
+        if analog.keys() != self.shapes.keys():
+            raise InputError(f"asked to program blocks {sorted(analog)}; the device holds {sorted(self.shapes)}")
+        for name, array in analog.items():
+            if tuple(array.shape) != tuple(self.shapes[name]):
+                raise InputError(f"block {name} must have shape {tuple(self.shapes[name])}; found {tuple(array.shape)}")
+            values = np.asarray(array)
+            low, high = self.ranges.get(name, (-np.inf, np.inf))
+            if not np.isfinite(values).all():
+                raise RangeError(f"block {name} holds a value that is not finite; program finite parameters")
+            if values.size and (values.min() < low or values.max() > high):
+                raise RangeError(
+                    f"block {name} spans [{values.min():.6g}, {values.max():.6g}], outside the device's "
+                    f"[{low:.6g}, {high:.6g}]; scale it down or put a clipping stage in the write chain"
+                )
+
+    def check_plan(self, plan: Plan) -> None:
+        """Refuse a plan that this device cannot run, before anything settles.
+
+        Raises:
+            InputError: a shape does not fit.
+            CapabilityError: a phase or the start needs what the device lacks.
+        """
+        if tuple(plan.inputs.shape) != (plan.lanes, self.inputs):
+            raise InputError(f"inputs must be [B, {self.inputs}]; found {list(plan.inputs.shape)}")
+        if isinstance(plan.start, At):
+            self.require({Capability.LOAD_STATE}, "Start at a given state")
+            self._check_lanes("the start state", plan.start.state, plan.lanes)
+        for phase in plan.phases:
+            self.check_phase(phase, plan.lanes)
+
+    def check_phase(self, phase: Phase, lanes: int) -> None:
+        """`check_plan` for one phase over `lanes` lanes."""
+        if phase.record:
+            self.require({Capability.RECORD}, "Phase(record=...)")
+        if phase.displace is not None:
+            self.require({Capability.DISPLACE}, "Phase(displace=...)")
+            self._check_lanes("displace", phase.displace, lanes)
+        if phase.clamp is not None:
+            self.require({Capability.CLAMP}, "Phase(clamp=...)")
+        if phase.correct_at is not None:
+            self.require({Capability.CORRECT}, "Phase(correct_at=...)")
+            self._check_lanes("correct_at", phase.correct_at, lanes)
+        if phase.force is not None and len(phase.force.shape) == 3:
+            self.require({Capability.WAVEFORM}, "Phase(force=[steps, B, N])")
+            if phase.force.shape[0] != phase.steps:
+                raise InputError(
+                    f"a waveform over {phase.steps} steps must have as many rows; found {phase.force.shape[0]}"
+                )
+            self._check_lanes("force", phase.force[0], lanes)
+        elif phase.force is not None:
+            self._check_lanes("force", phase.force, lanes)
+
+    def require(self, needed: Iterable[Capability], asked: str) -> None:
+        """Raise CapabilityError where a capability that `asked` needs is missing."""
+        if missing := self.missing(needed):
+            names = ", ".join(f"{c.name.lower()} ({c.value})" for c in sorted(missing, key=lambda c: c.name))
+            have = ", ".join(sorted(c.name.lower() for c in self.capabilities)) or "none"
+            raise CapabilityError(f"{asked} needs {names}; this device offers: {have}")
+
+    def _check_lanes(self, name: str, array: Array, lanes: int) -> None:
+        if tuple(array.shape) != (lanes, self.units):
+            raise InputError(f"{name} must be [{lanes}, {self.units}]; found {list(array.shape)}")
+
+
+class Device(ABC):
+    """A resource that can be programmed and relaxed; a context manager. No I/O happens before `__enter__`.
+
+    The same contract holds for simulators, emulated firmware and boards; `hwsim.testing.check_device` is its text.
+    """
+
+    @property
+    @abstractmethod
+    def spec(self) -> DeviceSpec:
+        """What the device is and can do."""
+
+    @property
+    @abstractmethod
+    def synapses(self) -> Synapses:
+        """What a local rule may know of its physics, nominal values unless calibrated."""
+
+    @abstractmethod
+    def program(self, parameters: Parameters) -> Parameters:
+        """Write the analog blocks; pass `readout.*` through.
+
+        Returns:
+            What the hardware really holds, read back. Credit is computed with these, never with what was asked.
+
+        Raises:
+            InputError, RangeError: see `DeviceSpec.check_parameters`.
+        """
+
+    @abstractmethod
+    def relax(self, plan: Plan, *, noise: NoisePath | PhysicalNoise) -> tuple[Relaxation, ...]:
+        """Run a plan: one Relaxation per phase.
+
+        Args:
+            plan: what to do.
+            noise: the address of the temporal noise. A device that cannot replay noise (no `replayable_noise`) makes
+                its own whatever the address, as under `PHYSICAL`; lanes share it only with capability `twins`.
+
+        Raises:
+            InputError, CapabilityError: see `DeviceSpec.check_plan`. Physics never raises: see `Outcome`.
+        """
+
+    def relax_transpose(
+        self,
+        at: Float[Array, "B N"] | Float[Array, "T1 B N"],
+        plan: Plan,
+        *,
+        noise: NoisePath | PhysicalNoise,
+    ) -> tuple[Relaxation, ...]:
+        """The linear response around `at` through the couplings driven backwards (capability `transpose`):
+
+            a <- a + eps (J(at)^T a + force),    a_0 = the plan's start, displaced by its first phase
+
+        Args:
+            at: [B, N] state around which the gains are held; or, with capability `playback`, a recording
+                [steps + 1, B, N] run backwards: step j uses the gains of `at[steps - 1 - j]`.
+            plan: inputs and sample ids of the lanes, and phases with force, displace and record; `Rest()` is a_0 = 0.
+            noise: where the temporal noise comes from.
+
+        Returns:
+            One Relaxation per phase, in which states are the signal a.
+
+        Raises:
+            InputError, CapabilityError: as `relax`.
+        """
+        raise CapabilityError(f"{type(self).__name__} cannot drive its couplings backwards (capability transpose)")
+
+    def adjust(self, pulses: Parameters) -> Parameters:
+        """Open-loop parameter updates (capability `adjust`): signed pulse counts in, read-back parameters out."""
+        raise CapabilityError(f"{type(self).__name__} cannot be adjusted by pulses (capability adjust)")
+
+    @property
+    def model(self) -> Substrate:
+        """The simulated physics (capability `model`). A rule that uses it is model-assisted, not local."""
+        raise CapabilityError(f"{type(self).__name__} has no model of its physics (capability model)")
+
+    def save(self) -> Mapping[str, Array]:
+        """The volatile state that a resumed run needs (carried lanes); nothing where the hardware keeps its own."""
+        return {}
+
+    def restore(self, saved: Mapping[str, Array]) -> None:
+        """Put back what `save` gave.
+
+        Raises:
+            CapabilityError: something was saved that this device cannot put back.
+        """
+        if saved:
+            raise CapabilityError(f"{type(self).__name__} cannot restore {sorted(saved)}")
+
+    def close(self) -> None:
+        """Let go of the resource; idempotent."""
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

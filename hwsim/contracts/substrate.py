@@ -1,0 +1,140 @@
+"""Physics (`Substrate`) and the part of it that a local rule may know (`Synapses`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import final
+
+from jaxtyping import Float
+
+from .arrays import Array, namespace
+from .parameters import Parameters
+
+
+class Synapses(ABC):
+    """All that a local rule may know of the physics: how a synapse turns what it sees into its own update.
+
+    States and signals may carry leading axes ([..., B, N], for example time); the inputs [B, M] are held constant over
+    them. Sums run over every leading axis and over the batch.
+    """
+
+    @abstractmethod
+    def credit(
+        self,
+        post: Float[Array, "*T B N"],
+        z: Float[Array, "*T B N"],
+        x: Float[Array, "B M"],
+        theta: Parameters,
+        *,
+        per_sample: bool = False,
+    ) -> Parameters:
+        """`post^T dF/dtheta (z, x)`: the only road from a signal to a parameter gradient.
+
+        Args:
+            post: post-synaptic signal, one number per unit.
+            z: state at the synapses.
+            x: inputs.
+            theta: parameters as the device read them back.
+            per_sample: keep the batch axis: every block then has shape [B, ...].
+
+        Returns:
+            Parameters with the analog blocks of `theta` and no others. Cost: one outer product per coupling.
+        """
+
+    @abstractmethod
+    def influence(
+        self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Mapping[str, tuple[Float[Array, "B N"], Float[Array, "B K"]]]:
+        """The immediate influence `dF_i/dtheta_ij = gain_i pre_j` in factored form, block -> (gain [B, N], pre [B, K]).
+
+        For a block that holds one number per unit (a bias), `pre` is [B, 1] of ones. Blocks shared between units in
+        another way (one conductance per pair) give the factors of the unshared gradient; `credit` does the sharing.
+        """
+
+    def energy_credit(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Parameters | None:
+        """`dE/dtheta` summed over the batch where the field is `F = -dE/dz`; None where there is no energy."""
+        return None
+
+    def metric(self, z: Float[Array, "B N"], theta: Parameters) -> Float[Array, "B N"] | None:
+        """The positive diagonal S with `J^T = S J S^-1` of a reciprocal substrate; None where there is none.
+
+        The transposed response to a signal c is then the natural response to `S^-1 c`, multiplied by S.
+        """
+        return None
+
+
+class Substrate(Synapses):
+    """A field `dz/dt = F(z, x; theta)` (time in time constants), with its first derivatives. Stateless.
+
+    Written elementwise in array-API style, so that NumPy and torch run the same code. All functions take states with
+    leading axes [..., B, N].
+    """
+
+    units: int
+    inputs: int
+
+    @property
+    def reciprocal(self) -> bool:
+        """Whether `metric` is offered."""
+        return False
+
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every analog block."""
+
+    @abstractmethod
+    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
+        """`F(z, x; theta)`, state units per time constant."""
+
+    @abstractmethod
+    def tangent(
+        self, v: Float[Array, "*T B N"], z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Float[Array, "*T B N"]:
+        """`J(z) v` with `J = dF/dz`."""
+
+    @abstractmethod
+    def cotangent(
+        self, a: Float[Array, "*T B N"], z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Float[Array, "*T B N"]:
+        """`J(z)^T a`."""
+
+    def jacobian(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "B N N"]:
+        """`J(z) = dF/dz` as matrices, by N tangents; a substrate that can write it down does so instead.
+
+        Cost: one tangent of a batch N times as large.
+        """
+        xp = namespace(z)
+        basis = xp.eye(self.units, dtype=z.dtype)[:, None, :]
+        columns = self.tangent(xp.broadcast_to(basis, (self.units, *z.shape)), z, x, theta)
+        return xp.permute_dims(columns, (1, 2, 0))
+
+
+@final
+class LocalSynapses(Synapses):
+    """A substrate seen through the slit that local rules look through: its synapse functions and nothing else."""
+
+    def __init__(self, substrate: Synapses) -> None:
+        self._substrate = substrate
+
+    def credit(
+        self,
+        post: Float[Array, "*T B N"],
+        z: Float[Array, "*T B N"],
+        x: Float[Array, "B M"],
+        theta: Parameters,
+        *,
+        per_sample: bool = False,
+    ) -> Parameters:
+        return self._substrate.credit(post, z, x, theta, per_sample=per_sample)
+
+    def influence(
+        self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Mapping[str, tuple[Float[Array, "B N"], Float[Array, "B K"]]]:
+        return self._substrate.influence(z, x, theta)
+
+    def energy_credit(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Parameters | None:
+        return self._substrate.energy_credit(z, x, theta)
+
+    def metric(self, z: Float[Array, "B N"], theta: Parameters) -> Float[Array, "B N"] | None:
+        return self._substrate.metric(z, theta)
