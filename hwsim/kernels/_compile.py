@@ -1,0 +1,66 @@
+"""The project's one compiler decorator and its disk cache.
+
+Numba's `cache=True` stamps a cached kernel with the source of its own file only: after an edit of a callee in another
+file it goes on serving the old machine code (numba issue 1833).  Here every kernel carries one stamp, a hash over all
+of this folder, so that any edit of any kernel recompiles all of them.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+Scalar: TypeAlias = Any
+"""A number of a kernel, float32 or float64 (or a word): the compiler knows its type, a type checker cannot."""
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+def _stamp(folder: Path) -> str:
+    """Hash over the names and contents of all Python files of a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        content = file.read_bytes()
+        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+_STAMP = _stamp(Path(__file__).parent)
+
+
+class _FolderCache(FunctionCache):
+    """Numba's own cache, at the place that Numba chooses (NUMBA_CACHE_DIR, `__pycache__`, or the user's cache folder
+    where the package is read-only), with the stamp of the whole folder in place of the stamp of one file."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _STAMP)
+
+
+def kernel(
+    *, fastmath: frozenset[str] = frozenset({"contract"}), inline: bool = False
+) -> Callable[[_Function], _Function]:
+    """Compile a function to machine code without the interpreter lock.
+
+    Args:
+        fastmath: LLVM flags.  The default allows fused multiply-add and nothing else: NaN and infinity keep their
+            meaning and no sum is reordered.
+        inline: the function is always inlined into its caller, and not stored on disk by itself.
+
+    Returns:
+        A decorator.  With `NUMBA_DISABLE_JIT=1` it leaves the function as it is.
+
+    Cost: compiled at the first call for each set of argument types, then loaded from disk.
+    """
+
+    def compile_lazily(function: _Function) -> _Function:
+        jit = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath), forceinline=inline)
+        compiled: Any = jit(function)
+        if compiled is not function and not inline:
+            compiled._cache = _FolderCache(function)
+        return compiled
+
+    return compile_lazily
