@@ -1,0 +1,220 @@
+"""How a simulated device steps: one engine per way of computing the same trajectory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from hwsim.contracts.arrays import Array
+from hwsim.contracts.noise import NoisePath, Stream
+from hwsim.contracts.parameters import Parameters
+from hwsim.contracts.plan import Phase
+from hwsim.contracts.substrate import Substrate
+from hwsim.substrates import LeakyNetwork
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+TILE = 32
+"""Lanes per tile. Fixed, so that the same sums run in the same order on any number of threads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """One phase as an engine runs it: all that changes the trajectory.
+
+    Args:
+        x: [B, M] inputs.
+        phase: steps, force, correct_at and record (its displacement is already in the state).
+        index: position of the phase in its plan, part of the noise address.
+        eps: step size.
+        sigma: thermal noise, state units; 0 for none.
+        noise: the address of the noise.
+        ids: [B] sample ids.
+        repeats: [B] repeats per lane.
+    """
+
+    x: Float[Array, "B M"]
+    phase: Phase
+    index: int
+    eps: float
+    sigma: float
+    noise: NoisePath
+    ids: Int[Array, " B"]
+    repeats: Int[Array, " B"]
+
+
+class Engine(ABC):
+    """Runs phases of one substrate. All states are [B, N] in `dtype` and C-contiguous."""
+
+    @abstractmethod
+    def program(self, substrate: Substrate, theta: Parameters, dtype: np.dtype[Any]) -> None:
+        """Take up new parameters."""
+
+    @abstractmethod
+    def relax(self, z: Array, stretch: Stretch) -> tuple[Array, Array, Array | None]:
+        """Run one phase from z.
+
+        Returns:
+            (final [B, N], the state one step earlier [B, N], recorded states [K + 1, B, N] or None)
+        """
+
+    @abstractmethod
+    def relax_transpose(self, a: Array, at: Array, stretch: Stretch) -> tuple[Array, Array, Array | None]:
+        """Run one phase of the linear transposed response around `at` ([B, N], or [steps + 1, B, N] played back)."""
+
+    def close(self) -> None:
+        """Let go of threads."""
+
+
+@final
+class Stepwise(Engine):
+    """One call of the substrate per step, in NumPy: any substrate, no compilation; the plain text of the contract."""
+
+    def program(self, substrate: Substrate, theta: Parameters, dtype: np.dtype[Any]) -> None:
+        self._substrate, self._theta = substrate, theta
+
+    def relax(self, z: Array, stretch: Stretch) -> tuple[Array, Array, Array | None]:
+        substrate, theta, x, at = self._substrate, self._theta, stretch.x, stretch.phase.correct_at
+
+        def flow(z: Array, step: int) -> Array:
+            total = substrate.field(z, x, theta)
+            if at is not None:
+                v = z - at
+                total = total - substrate.tangent(v, at, x, theta) + substrate.cotangent(v, at, x, theta)
+            return total
+
+        return _step(z, flow, stretch)
+
+    def relax_transpose(self, a: Array, at: Array, stretch: Stretch) -> tuple[Array, Array, Array | None]:
+        steps = stretch.phase.steps
+
+        def flow(a: Array, step: int) -> Array:
+            held = at if at.ndim == 2 else at[steps - 1 - step]
+            return self._substrate.cotangent(a, held, stretch.x, self._theta)
+
+        return _step(a, flow, stretch)
+
+
+def _step(z: Array, flow: Callable[[Array, int], Array], stretch: Stretch) -> tuple[Array, Array, Array | None]:
+    phase, before, kept = stretch.phase, z, [z]
+    amplitude = stretch.sigma * np.sqrt(2.0 * stretch.eps)
+    for step in range(phase.steps):
+        total = flow(z, step)
+        if phase.force is not None:
+            total = total + (phase.force if phase.force.ndim == 2 else phase.force[step])
+        before, z = z, z + stretch.eps * total
+        if amplitude > 0:
+            deviates = stretch.noise.normals(
+                Stream.THERMAL,
+                stretch.ids,
+                units=z.shape[1],
+                first=step,
+                phase=stretch.index,
+                repeats=stretch.repeats,
+            )
+            z = z + amplitude * deviates[0]
+        z = z.astype(before.dtype, copy=False)
+        if phase.record and (step + 1) % phase.record == 0:
+            kept.append(z)
+    return z, before, np.stack(kept) if phase.record else None
+
+
+@final
+class FusedLeaky(Engine):
+    """The fused Numba kernels for dense leaky networks: one GEMM and one pass over the units per step.
+
+    Args:
+        threads: lanes run in tiles of 32 on this many threads; the bits do not depend on it.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def program(self, substrate: Substrate, theta: Parameters, dtype: np.dtype[Any]) -> None:
+        if not isinstance(substrate, LeakyNetwork):
+            raise TypeError(f"FusedLeaky runs LeakyNetwork; found {type(substrate).__name__}: use Stepwise()")
+        self._substrate, self._theta, self._dtype = substrate, theta, dtype
+        matrix = substrate.coupling.matrix(theta["W"])
+        self._weights = np.ascontiguousarray(matrix, dtype)
+        self._weights_t = np.ascontiguousarray(matrix.T, dtype)
+
+    def relax(self, z: Array, stretch: Stretch) -> tuple[Array, Array, Array | None]:
+        from hwsim.kernels import relax_leaky
+
+        phase, nonlinearity = stretch.phase, self._substrate.nonlinearity
+        none = np.empty((0, 0), self._dtype)
+        at = none if phase.correct_at is None else np.ascontiguousarray(phase.correct_at, self._dtype)
+        gain = none if phase.correct_at is None else nonlinearity.slope(at)
+        drive = np.ascontiguousarray(self._substrate.drive(stretch.x, self._theta), self._dtype)
+        z, before, states = self._buffers(z, phase)
+        head = (z, before, drive, self._force(phase), self._weights_t, self._weights, nonlinearity.code)
+        self._tiles(relax_leaky, (*head, stretch.eps, phase.steps, at, gain), stretch, states)
+        return z, before, states if phase.record else None
+
+    def relax_transpose(self, a: Array, at: Array, stretch: Stretch) -> tuple[Array, Array, Array | None]:
+        from hwsim.kernels import relax_transpose
+
+        phase = stretch.phase
+        gain = self._substrate.nonlinearity.slope(np.ascontiguousarray(at, self._dtype))
+        # a recording is played backwards; its last state z_T gains nothing, since Phi is not applied to it
+        gain = gain[None] if at.ndim == 2 else np.ascontiguousarray(gain[:-1][::-1])
+        a, before, states = self._buffers(a, phase)
+        head = (a, before, self._force(phase), self._weights, gain, stretch.eps, phase.steps)
+        self._tiles(relax_transpose, head, stretch, states)
+        return a, before, states if phase.record else None
+
+    def _buffers(self, z: Array, phase: Phase) -> tuple[Array, Array, Array]:
+        count = 1 + phase.steps // phase.record if phase.record else 0
+        shape = (count, *z.shape) if count else (0, 0, 0)
+        return np.array(z, self._dtype, order="C"), np.empty(z.shape, self._dtype), np.empty(shape, self._dtype)
+
+    def _force(self, phase: Phase) -> Array:
+        if phase.force is None:
+            return np.empty((0, 0, 0), self._dtype)
+        force = np.ascontiguousarray(phase.force, self._dtype)
+        return force[None] if force.ndim == 2 else force
+
+    def _tiles(self, kernel: Callable[..., None], head: tuple[Any, ...], stretch: Stretch, states: Array) -> None:
+        noise, lanes = stretch.noise, len(stretch.ids)
+        amplitude = self._dtype.type(stretch.sigma * np.sqrt(2.0 * stretch.eps))
+        address = (noise.seed, noise.step, int(Stream.THERMAL), stretch.index, noise.repeat)
+        lane_address = (stretch.ids.astype(np.uint32), stretch.repeats.astype(np.uint32))
+        tail = (amplitude, *address, *lane_address, noise.coarse, 0, stretch.phase.record, states)
+
+        def run(lo: int) -> None:
+            kernel(*head, *tail, lo, min(lo + TILE, lanes))
+
+        with _blas().limit(limits=1, user_api="blas"):
+            if self._threads == 1:
+                for lo in range(0, lanes, TILE):
+                    run(lo)
+            else:
+                self._pool = self._pool or ThreadPoolExecutor(self._threads, thread_name_prefix="hwsim-relax")
+                list(self._pool.map(run, range(0, lanes, TILE)))
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    import scipy.linalg.cython_blas  # noqa: F401  # the BLAS behind Numba's dot must be loaded to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def engine_for(substrate: Substrate, threads: int) -> Engine:
+    """The fastest engine that runs this substrate."""
+    return FusedLeaky(threads) if isinstance(substrate, LeakyNetwork) else Stepwise()
