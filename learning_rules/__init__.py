@@ -1,0 +1,17 @@
+"""Rules that hardware can run, written against the device contract alone."""
+
+from .equilibrium import EquilibriumPropagation
+from .finite_horizon import FiniteHorizonEP
+from .homeostat import ContractionHomeostat
+from .probes import Corrected, Probe, Reciprocal, Stimulus, Transposed
+
+__all__ = [
+    "ContractionHomeostat",
+    "Corrected",
+    "EquilibriumPropagation",
+    "FiniteHorizonEP",
+    "Probe",
+    "Reciprocal",
+    "Stimulus",
+    "Transposed",
+]
