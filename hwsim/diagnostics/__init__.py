@@ -1,0 +1,16 @@
+"""What is going on in a relaxation: residual, equilibrium, spectral radius, growth of nearby trajectories."""
+
+from .equilibrium import DIRECT_LIMIT, Equilibrium, find_equilibrium, in_float64, residual, solve_linearised
+from .spectrum import spectral_radius
+from .twins import twin_exponent
+
+__all__ = [
+    "DIRECT_LIMIT",
+    "Equilibrium",
+    "find_equilibrium",
+    "in_float64",
+    "residual",
+    "solve_linearised",
+    "spectral_radius",
+    "twin_exponent",
+]

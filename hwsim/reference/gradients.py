@@ -1,0 +1,188 @@
+"""Exact gradients with a substrate's own derivatives: BPTT, RTRL, equilibrium adjoint, transpose relaxation.
+
+All in float64, all taking and giving NumPy. `L_theta` (the readout's own gradient) is part of every result.
+`autograd.bptt` judges them in turn: it shares nothing with them but the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from hwsim.contracts.arrays import Array
+from hwsim.contracts.parameters import Parameters
+from hwsim.contracts.substrate import Substrate
+from hwsim.contracts.task import Batch, Task
+from hwsim.diagnostics import Equilibrium, find_equilibrium, in_float64, solve_linearised
+
+CERTIFIED = 1e-6
+"""Largest relative adjoint residual `|J^T lam + c| / |c|` of a certified sample."""
+
+
+def bptt_along(
+    substrate: Substrate, theta: Parameters, batch: Batch, task: Task, states: Float[Array, "T1 B N"], step_size: float
+) -> Parameters:
+    """`dL(z_T)/dtheta` along a trajectory that a device recorded, its noise and read errors held fixed:
+
+        h_T = c,   h_k = h_{k+1} + eps J(z_k)^T h_{k+1},   g = L_theta + eps sum_k credit(h_{k+1}, z_k)
+
+    The same gradient as `autograd.bptt`, written out with the substrate's own cotangent, so that it can follow states
+    which no noise-free map would reach, and several times faster.
+
+    Args:
+        substrate, theta, batch, task: what was run.
+        states: [T + 1, B, N] recorded z_0 .. z_T.
+        step_size: eps.
+
+    Cost: one transposed relaxation and one credit of T B samples.
+    """
+    theta, x, z = in_float64(theta), np.asarray(batch.inputs, np.float64), np.asarray(states, np.float64)
+    signal = task.signal(z[-1], batch.targets, theta)
+    signals = np.empty_like(z[1:])
+    for step in reversed(range(len(z) - 1)):
+        signals[step] = step_size * signal
+        signal = signal + step_size * substrate.cotangent(signal, z[step], x, theta)
+    return substrate.credit(signals, z[:-1], x, theta) | task.readout_credit(z[-1], batch.targets, theta)
+
+
+def rtrl(
+    substrate: Substrate,
+    theta: Parameters,
+    batch: Batch,
+    task: Task,
+    *,
+    z0: Float[Array, "B N"],
+    step_size: float,
+    steps: int,
+) -> Parameters:
+    """`dL(z_T)/dtheta` forward in time, `M <- D(z_k) M + eps F_theta(z_k)`, `g = L_theta + c^T M`.
+
+    Exact real-time recurrent learning (Williams and Zipser, Neural Computation 1:270, 1989), M held for every
+    parameter: cost O(T B N^2 P), memory B N P. A judge for small networks.
+    """
+    theta, x, z = in_float64(theta), np.asarray(batch.inputs, np.float64), np.asarray(z0, np.float64)
+    lanes, units = z.shape
+    influence = {name: np.zeros((block.size, lanes, units)) for name, block in theta.analog.items()}
+    for _ in range(steps):
+        immediate = _immediate_influence(substrate, theta, x, z)
+        for name, held in influence.items():
+            influence[name] = held + step_size * (substrate.tangent(held, z, x, theta) + immediate[name])
+        z = z + step_size * substrate.field(z, x, theta)
+    signal = task.signal(z, batch.targets, theta)
+    analog = {name: np.einsum("pbn,bn->p", held, signal).reshape(theta[name].shape) for name, held in influence.items()}
+    return Parameters(analog) | task.readout_credit(z, batch.targets, theta)
+
+
+def _immediate_influence(
+    substrate: Substrate, theta: Parameters, x: Float[Array, "B M"], z: Float[Array, "B N"]
+) -> dict[str, Float[Array, "P B N"]]:
+    """`dF/dtheta_p` at fixed z, every parameter of every block: one credit per unit."""
+    columns: dict[str, list[Array]] = {name: [] for name in theta.analog}
+    for unit in range(z.shape[1]):
+        post = np.zeros_like(z)
+        post[:, unit] = 1.0
+        for name, block in substrate.credit(post, z, x, theta, per_sample=True).items():
+            columns[name].append(block.reshape(len(z), -1).T)
+    return {name: np.stack(column, axis=2) for name, column in columns.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdjointGradient:
+    """The gradient of `L(z*)` with its own proof.
+
+    Args:
+        gradients: `L_theta + credit(lam, z*)`.
+        equilibrium: where it was taken.
+        certified: [B] whether z* was reached and `|J^T lam + c| / |c| < 1e-6` there.
+        loss: L(z*), nats.
+    """
+
+    gradients: Parameters
+    equilibrium: Equilibrium
+    certified: Bool[Array, " B"]
+    loss: float
+
+
+def equilibrium_adjoint(
+    substrate: Substrate, theta: Parameters, batch: Batch, task: Task, z: Float[Array, "B N"]
+) -> AdjointGradient:
+    """`dL(z*)/dtheta`: refine z to z*, solve `J(z*)^T lam = -c`, `g = L_theta + credit(lam, z*)`.
+
+    Args:
+        substrate, theta, batch, task: the network and what it is to do.
+        z: [B, N] a settled state near z*.
+
+    A direct solve for small N, GMRES above `diagnostics.DIRECT_LIMIT` units. Source: implicit differentiation of the
+    fixed point (Almeida 1987; Pineda, PRL 59:2229, 1987). Cost: a few factorisations of J per sample.
+    """
+    theta, x = in_float64(theta), np.asarray(batch.inputs, np.float64)
+    equilibrium = find_equilibrium(substrate, theta, x, z)
+    signal = task.signal(equilibrium.z, batch.targets, theta)
+    adjoint = solve_linearised(substrate, theta, x, equilibrium.z, -signal, transpose=True)
+    miss = np.linalg.norm(substrate.cotangent(adjoint, equilibrium.z, x, theta) + signal, axis=1)
+    with np.errstate(invalid="ignore"):
+        certified = equilibrium.converged & (miss < CERTIFIED * np.linalg.norm(signal, axis=1))
+    return AdjointGradient(
+        gradients=substrate.credit(adjoint, equilibrium.z, x, theta)
+        | task.readout_credit(equilibrium.z, batch.targets, theta),
+        equilibrium=equilibrium,
+        certified=certified,
+        loss=float(task.loss(equilibrium.z, batch.targets, theta)),
+    )
+
+
+def transpose_gradient(
+    substrate: Substrate,
+    theta: Parameters,
+    batch: Batch,
+    task: Task,
+    z: Float[Array, "B N"],
+    *,
+    step_size: float,
+    steps: int | None = None,
+) -> Parameters:
+    """`L_theta + credit(a, z)` at the state that was reached, `a <- a + eps (J(z)^T a + c)` from 0.
+
+    Args:
+        substrate, theta, batch, task: the network and what it is to do.
+        z: [B, N], usually z_T.
+        step_size: eps.
+        steps: t2 transposed steps; None for their limit, `J(z)^T a = -c`, solved directly (which is where they go only
+            while rho < 1).
+    """
+    theta, x, z = in_float64(theta), np.asarray(batch.inputs, np.float64), np.asarray(z, np.float64)
+    signal = task.signal(z, batch.targets, theta)
+    if steps is None:
+        adjoint = solve_linearised(substrate, theta, x, z, -signal, transpose=True)
+    else:
+        adjoint = np.zeros_like(z)
+        for _ in range(steps):
+            adjoint = adjoint + step_size * (substrate.cotangent(adjoint, z, x, theta) + signal)
+    return substrate.credit(adjoint, z, x, theta) | task.readout_credit(z, batch.targets, theta)
+
+
+def finite_differences(loss: Callable[[Parameters], float], theta: Parameters, *, step: float = 1e-5) -> Parameters:
+    """`dL/dtheta` by central differences, `(L(theta + h e) - L(theta - h e)) / 2 h`: the judge of all others.
+
+    Args:
+        loss: L as a function of theta.
+        theta: where.
+        step: h, absolute.
+
+    Error O(h^2) plus rounding / h. Cost: 2 P evaluations.
+    """
+    gradients = {}
+    for name, block in theta.items():
+        slopes = np.empty(block.size)
+        for index in range(block.size):
+            shifted = []
+            for sign in (+1.0, -1.0):
+                moved = np.array(block, np.float64)
+                moved.flat[index] += sign * step
+                shifted.append(loss(theta | {name: moved}))
+            slopes[index] = (shifted[0] - shifted[1]) / (2.0 * step)
+        gradients[name] = slopes.reshape(block.shape)
+    return Parameters(gradients)
