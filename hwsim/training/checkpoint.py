@@ -1,0 +1,79 @@
+"""Saving a training state, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwsim.contracts.errors import ResumeError
+from hwsim.contracts.parameters import Parameters
+from hwsim.contracts.rule import Cost
+
+from .optimiser import AdamState
+from .trainer import TrainingState
+
+
+def save_state(path: Path, state: TrainingState, notes: dict[str, Any]) -> None:
+    """Write `state` and JSON-able `notes` to `path` (.npz), through a temporary file that replaces it at once.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    arrays = {
+        **{f"theta/{name}": block for name, block in state.theta.items()},
+        **{f"first/{name}": block for name, block in state.moments.first.items()},
+        **{f"second/{name}": block for name, block in state.moments.second.items()},
+        **{f"device/{name}": array for name, array in state.device.items()},
+    }
+    header = {
+        "step": state.step,
+        "count": state.moments.count,
+        "frozen": sorted(state.theta.frozen),
+        "cost": asdict(state.cost),
+        "diverged": state.diverged,
+        "notes": notes,
+    }
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, header=np.array(json.dumps(header)), allow_pickle=False, **arrays)
+    os.replace(partial, path)
+
+
+def load_state(path: Path) -> tuple[TrainingState, dict[str, Any]]:
+    """Read what `save_state` wrote.
+
+    Raises:
+        ResumeError: the file is missing, broken, or not a training state.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            header = json.loads(str(stored["header"]))
+            arrays = {name: stored[name] for name in stored.files if name != "header"}
+        frozen = header["frozen"]
+
+        def group(prefix: str) -> dict[str, Any]:
+            return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+        state = TrainingState(
+            step=header["step"],
+            theta=Parameters(group("theta/"), frozen=frozen),
+            moments=AdamState(
+                first=Parameters(group("first/"), frozen=frozen),
+                second=Parameters(group("second/"), frozen=frozen),
+                count=header["count"],
+            ),
+            device=group("device/"),
+            cost=Cost(**header["cost"]),
+            diverged=header["diverged"],
+        )
+    except FileNotFoundError:
+        raise ResumeError(f"there is nothing to resume at {path}") from None
+    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise ResumeError(f"{path} is not a saved training state ({error}); delete it to start afresh") from None
+    return state, header["notes"]
