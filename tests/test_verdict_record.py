@@ -1,0 +1,229 @@
+"""The record of a verdict: runs that hold together, and verdict.json there and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwsim.contracts.errors import InputError
+from hwsim.verdict.decision import conclude, decide
+from hwsim.verdict.record import METHODS, SERIES, MethodRun, Metrics, Verdict, from_json, to_json
+
+
+def verdict_of(methods: tuple[str, ...] = METHODS) -> Verdict:
+    """Each method from seed 1, evaluated 41 times; EP diverged."""
+    runs = []
+    for method in methods:
+        run = MethodRun(method=method, seed=1, diverged_at=2300 if method == "ep" else None, seconds=30.0)
+        for step in range(0, 4001, 100):
+            run = run.append(step, Metrics(**dict.fromkeys(SERIES, 0.5)))
+        runs.append(run)
+    return conclude(text_sha256="0f" * 32, settings={"steps": 4000, "start": "rest"}, runs=runs)
+
+
+# --- The record ---------------------------------------------------------------------------------------------------
+
+
+def test_append_leaves_the_run_as_it_was() -> None:
+    metrics = Metrics(**dict.fromkeys(SERIES, 0.5))
+    empty = MethodRun(method="ep", seed=1)
+    one = empty.append(0, metrics)
+    assert empty.step == ()
+    assert one.step == (0,)
+    assert all(one.series(name) == (0.5,) for name in SERIES)
+    with pytest.raises(InputError, match="steps >= 0 that rise"):
+        one.append(0, metrics)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "adam"}, "one of the methods bptt, .*found 'adam'"),
+        ({"step": (0, 1)}, "2 entries of loss_deployed, one per step; found 1"),
+        ({"rho_max": (0.1, 0.2)}, "1 entries of rho_max, one per step; found 2"),
+        ({"step": (-1,)}, "steps >= 0"),
+        ({"adjoint_certificate": (1.5,)}, "0..1; found 1.5"),
+        ({"diverged_at": -5}, "diverged_at >= 0"),
+        ({"seconds": math.nan}, "seconds >= 0"),
+    ],
+)
+def test_a_run_must_hold_together(change: dict[str, Any], words: str) -> None:
+    run = MethodRun(method="ep", seed=1).append(0, Metrics(**dict.fromkeys(SERIES, 0.5)))
+    with pytest.raises(InputError, match=words):
+        dataclasses.replace(run, **change)
+
+
+def test_a_verdict_must_hold_together() -> None:
+    verdict = verdict_of()
+    with pytest.raises(InputError, match="64 lower-case hexadecimal"):
+        dataclasses.replace(verdict, text_sha256="abc")
+    with pytest.raises(InputError, match="each method and seed once"):
+        dataclasses.replace(verdict, runs=verdict.runs * 2)
+
+
+# --- verdict.json -------------------------------------------------------------------------------------------------
+
+
+def test_the_json_has_the_keys_of_schema_1() -> None:
+    document = json.loads(to_json(verdict_of()))
+    assert list(document) == ["schema", "text_sha256", "settings", "runs", "decision", "reason"]
+    assert document["schema"] == 1
+    assert list(document["runs"][0]) == [
+        "method",
+        "seed",
+        "step",
+        "loss_deployed",
+        "loss_long",
+        "residual_deployed",
+        "residual_long",
+        "rho_mean",
+        "rho_max",
+        "rho_at",
+        "adjoint_certificate",
+        "cosine_to_bptt",
+        "cosine_to_transpose",
+        "diverged_at",
+        "seconds",
+    ]
+    assert document["runs"][0]["rho_at"] == "z_star"
+    assert [run["method"] for run in document["runs"]] == list(METHODS)
+    assert document["runs"][2]["diverged_at"] == 2300
+
+
+FLOAT = st.floats(allow_nan=True, allow_infinity=True)
+EVALUATION = st.tuples(st.integers(1, 1000), *[st.floats(0.0, 1.0) if "certif" in name else FLOAT for name in SERIES])
+KEYS = st.tuples(st.sampled_from(METHODS), st.integers(-3, 3))
+REST = st.tuples(st.lists(EVALUATION, max_size=4), st.none() | st.integers(0, 10**6), st.floats(0.0, 1e9))
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    runs=st.dictionaries(KEYS, REST, max_size=4),
+    settings=st.dictionaries(st.text(), JSON, max_size=3),
+    digest=st.none() | st.text("0123456789abcdef", min_size=64, max_size=64),
+    decision=st.sampled_from(["a", "b", "undecided"]),
+    reason=st.text(),
+)
+def test_round_trip(runs: Any, settings: Any, digest: Any, decision: Any, reason: str) -> None:
+    built = []
+    for (method, seed), (evaluations, diverged_at, seconds) in runs.items():
+        run, step = MethodRun(method=method, seed=seed, diverged_at=diverged_at, seconds=seconds), 0
+        for gap, *figures in evaluations:
+            step += gap
+            run = run.append(step, Metrics(**dict(zip(SERIES, figures, strict=True))))
+        built.append(run)
+    verdict = Verdict(text_sha256=digest, settings=settings, runs=tuple(built), decision=decision, reason=reason)
+    text = to_json(verdict)
+    back = from_json(text)
+    assert text.isascii()
+    assert to_json(back) == text
+    assert (back.text_sha256, back.decision, back.reason) == (digest, decision, reason)
+    assert back.settings == settings
+    for mine, theirs in zip(built, back.runs, strict=True):
+        assert (mine.method, mine.seed, mine.step) == (theirs.method, theirs.seed, theirs.step)
+        assert (mine.diverged_at, mine.seconds) == (theirs.diverged_at, theirs.seconds)
+        for name in SERIES:
+            for x, y in zip(mine.series(name), theirs.series(name), strict=True):
+                assert x == y if math.isfinite(x) else math.isnan(y)
+    assert repr(decide(back.runs)) == repr(decide(built))
+
+
+def test_figures_that_are_not_finite_are_null() -> None:
+    metrics = Metrics(**{**dict.fromkeys(SERIES, 0.5), "loss_deployed": math.inf, "cosine_to_bptt": math.nan})
+    run = MethodRun(method="ep", seed=1).append(0, metrics)
+    verdict = Verdict(text_sha256=None, settings={"rate": math.inf}, runs=(run,), decision="undecided", reason="-")
+    text = to_json(verdict)
+    document = json.loads(text)
+    assert document["runs"][0]["loss_deployed"] == [None]
+    assert document["settings"] == {"rate": None}
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert math.isnan(from_json(text).runs[0].loss_deployed[0])
+
+
+def test_settings_must_be_json() -> None:
+    verdict = verdict_of()
+    for settings, words in (({"a": [{"b": object()}]}, r"settings.a\[0\].b: .*found object"), ({"a": {1: 2}}, "keys")):
+        with pytest.raises(InputError, match=words):
+            to_json(dataclasses.replace(verdict, settings=settings))
+
+
+def _change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        *way, last = (int(key) if key.isdigit() else key for key in path.split("."))
+        target: Any = document
+        for key in way:
+            target = target[key]
+        if value is KeyError:
+            del target[last]
+        else:
+            target[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_change("schema", 2), "asked for schema 1; found 2"),
+        (_change("schema", KeyError), "'schema' is missing"),
+        (_change("schema", True), "schema: asked for an integer; found True"),
+        (_change("reason", KeyError), "'reason' is missing"),
+        (_change("mood", 1), "found 'mood' as well"),
+        (_change("runs", {}), "runs: asked for a list; found {}"),
+        (_change("settings", []), r"settings: asked for an object; found \[\]"),
+        (_change("text_sha256", 5), "text_sha256: asked for a string; found 5"),
+        (_change("text_sha256", "5"), "64 lower-case hexadecimal digits or none; found '5'"),
+        (_change("decision", "c"), "'a', 'b' or 'undecided'; found 'c'"),
+        (_change("reason", None), "reason: asked for a string; found None"),
+        (_change("runs.0", 3), r"runs\[0\]: asked for an object; found 3"),
+        (_change("runs.0.seed", 1.0), r"runs\[0\].seed: asked for an integer; found 1.0"),
+        (_change("runs.0.method", "sgd"), "one of the methods .*found 'sgd'"),
+        (_change("runs.0.rho_at", "z_T"), r"runs\[0\].rho_at: asked for 'z_star'; found 'z_T'"),
+        (_change("runs.0.rho_max", ["x"]), r"runs\[0\].rho_max\[0\]: asked for a number or null; found 'x'"),
+        (_change("runs.0.rho_max", [False]), r"asked for a number or null; found False"),
+        (_change("runs.0.rho_max", []), "41 entries of rho_max, one per step; found 0"),
+        (_change("runs.0.rho_max", [10**400]), "a number that a float can hold"),
+        (_change("runs.0.step", [0.5]), r"runs\[0\].step: asked for an integer; found 0.5"),
+        (_change("runs.0.diverged_at", "no"), r"diverged_at: asked for an integer; found 'no'"),
+        (_change("runs.0.seconds", None), "seconds >= 0; found nan"),
+        (_change("runs.0.loss_long", KeyError), r"runs\[0\]: .*'loss_long' is missing"),
+    ],
+)
+def test_bad_documents_are_refused_with_the_place(change: Callable[[dict[str, Any]], None], words: str) -> None:
+    document = json.loads(to_json(verdict_of(("bptt",))))
+    change(document)
+    with pytest.raises(InputError, match=f"^verdict.json: .*{words}"):
+        from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "asked for JSON; found ''"),
+        ("[1, 2", "asked for JSON"),
+        ("[]", r"the document: asked for an object; found \[\]"),
+        ('{"schema": NaN}', "strict JSON; found NaN"),
+        ('{"schema": 1e999}', "strict JSON; found 1e999"),
+        ('{"schema": 1, "schema": 1}', "found 'schema' twice"),
+        ("[" * 100_000, "asked for JSON"),
+    ],
+)
+def test_bad_texts_are_refused(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"^verdict.json: .*{words}"):
+        from_json(text)
