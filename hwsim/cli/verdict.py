@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from .progress import Progress
 
+TABLE_WIDTH = 100
+
 LINE_STEPS = 10
 """Training steps between two messages from a run to the progress bars."""
 
@@ -94,6 +96,8 @@ def _publish(verdict: Verdict, out: Path, *, json_only: bool) -> None:
         sys.stdout.write(document)
         return
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, TABLE_WIDTH)  # a file or pipe has no edge to wrap at
     console.print(summary(verdict))
     console.print(f"\nSaved: {out / 'verdict.json'}, {out / 'verdict.png'}", highlight=False, soft_wrap=True)
 

@@ -52,14 +52,20 @@ class Parameters(Mapping[str, Array]):
         return f"Parameters({blocks})"
 
     def map(self, function: Callable[[Array], Array]) -> Parameters:
-        """`function` of every block."""
-        return Parameters({name: function(array) for name, array in self.items()}, frozen=self.frozen)
+        """`function` of every block; what it returns is taken over, not copied."""
+        return self._taking_over({name: function(array) for name, array in self.items()})
 
     def zip(self, other: Parameters, function: Callable[[Array, Array], Array]) -> Parameters:
-        """`function(mine, theirs)` block by block; both sides must have the same blocks."""
+        """`function(mine, theirs)` block by block, taken over; both sides must have the same blocks."""
         if self.keys() != other.keys():
             raise InputError(f"blocks differ: {sorted(self)} against {sorted(other)}")
-        return Parameters({name: function(array, other[name]) for name, array in self.items()}, frozen=self.frozen)
+        return self._taking_over({name: function(array, other[name]) for name, array in self.items()})
+
+    def _taking_over(self, arrays: Mapping[str, Array]) -> Parameters:
+        for array in arrays.values():
+            if isinstance(array, np.ndarray) and array.base is None:
+                array.flags.writeable = False  # nobody else holds the result of arithmetic: no copy is needed
+        return Parameters(arrays, frozen=self.frozen)
 
     def __add__(self, other: Parameters) -> Parameters:
         return self.zip(other, lambda a, b: a + b)

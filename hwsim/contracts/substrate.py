@@ -68,7 +68,7 @@ class Substrate(Synapses):
     """A field `dz/dt = F(z, x; theta)` (time in time constants), with its first derivatives. Stateless.
 
     Written elementwise in array-API style, so that NumPy and torch run the same code. All functions take states with
-    leading axes [..., B, N].
+    leading axes [..., B, N]; `tangent` and `cotangent` also take many signals [..., B, N] around one state [B, N].
     """
 
     units: int
@@ -89,13 +89,13 @@ class Substrate(Synapses):
 
     @abstractmethod
     def tangent(
-        self, v: Float[Array, "*T B N"], z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+        self, v: Float[Array, "*T B N"], z: Float[Array, "*#T B N"], x: Float[Array, "B M"], theta: Parameters
     ) -> Float[Array, "*T B N"]:
         """`J(z) v` with `J = dF/dz`."""
 
     @abstractmethod
     def cotangent(
-        self, a: Float[Array, "*T B N"], z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+        self, a: Float[Array, "*T B N"], z: Float[Array, "*#T B N"], x: Float[Array, "B M"], theta: Parameters
     ) -> Float[Array, "*T B N"]:
         """`J(z)^T a`."""
 

@@ -8,6 +8,7 @@ from typing import final
 
 import numpy as np
 
+from hwsim.contracts.arrays import Array
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
 
@@ -54,13 +55,29 @@ class Adam:
     def update(self, theta: Parameters, gradients: Parameters, state: AdamState) -> tuple[Parameters, AdamState]:
         """One update: (new parameters, new moments)."""
         count = state.count + 1
-        first = state.first.zip(gradients, lambda m, g: self.decay_first * m + (1 - self.decay_first) * g)
-        second = state.second.zip(gradients, lambda q, g: self.decay_second * q + (1 - self.decay_second) * g * g)
+        first = state.first.zip(gradients, lambda m, g: _decayed(m, g, self.decay_first))
+        second = state.second.zip(gradients, lambda q, g: _decayed(q, g * g, self.decay_second))
         scale = self.learning_rate / (1 - self.decay_first**count)
         correction = 1 - self.decay_second**count
         moved = {
-            name: block - scale * first[name] / (np.sqrt(second[name] / correction) + self.epsilon)
+            name: self._moved(block, first[name], second[name], scale, correction)
             for name, block in theta.items()
             if name not in theta.frozen
         }
         return theta | moved, AdamState(first=first, second=second, count=count)
+
+    def _moved(self, block: Array, first: Array, second: Array, scale: float, correction: float) -> Array:
+        # in place as far as it goes: the temporaries of large blocks cost more than the arithmetic
+        root = second / correction
+        np.sqrt(root, out=root)
+        root += self.epsilon
+        np.divide(first, root, out=root)
+        root *= scale
+        return np.subtract(block, root, out=root)
+
+
+def _decayed(moment: Array, new: Array, decay: float) -> Array:
+    """`decay * moment + (1 - decay) * new`."""
+    total = (1 - decay) * new
+    total += decay * moment
+    return total

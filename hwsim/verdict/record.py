@@ -177,7 +177,7 @@ def to_json(verdict: Verdict) -> str:
     Raises:
         InputError: `settings` holds something that JSON has no word for.
     """
-    runs = ",\n".join(_lines(_run_document(run), indent=2) for run in verdict.runs)
+    runs = ",\n".join(_lines(run_document(run), indent=2) for run in verdict.runs)
     top = {
         "schema": _dump(SCHEMA, "schema"),
         "text_sha256": _dump(verdict.text_sha256, "text_sha256"),
@@ -189,7 +189,8 @@ def to_json(verdict: Verdict) -> str:
     return "{\n" + ",\n".join(f' "{key}": {value}' for key, value in top.items()) + "\n}\n"
 
 
-def _run_document(run: MethodRun) -> dict[str, object]:
+def run_document(run: MethodRun) -> dict[str, object]:
+    """The run as an object of `verdict.json`, its figures as they are."""
     return {field.name: getattr(run, field.name) for field in fields(run)}
 
 
@@ -242,7 +243,7 @@ def from_json(text: str) -> Verdict:
         return Verdict(
             text_sha256=None if top["text_sha256"] is None else _string(top["text_sha256"], "text_sha256"),
             settings=settings,
-            runs=tuple(_run(entry, f"runs[{index}]") for index, entry in enumerate(runs)),
+            runs=tuple(run_from(entry, f"runs[{index}]") for index, entry in enumerate(runs)),
             decision=decision,  # type: ignore[arg-type]
             reason=_string(top["reason"], "reason"),
         )
@@ -251,7 +252,8 @@ def from_json(text: str) -> Verdict:
         raise InputError(message if message.startswith("verdict.json") else f"verdict.json: {message}") from None
 
 
-def _run(value: object, where: str) -> MethodRun:
+def run_from(value: object, where: str) -> MethodRun:
+    """The run that `run_document` wrote; null figures become NaN. Raises InputError naming the place."""
     entry = _object(value, where, tuple(field.name for field in fields(MethodRun)))
     if entry["rho_at"] != "z_star":
         _refuse(f"{where}.rho_at", "'z_star'", entry["rho_at"])

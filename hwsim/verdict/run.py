@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hwsim.contracts.parameters import Parameters
 from hwsim.training import Trainer, TrainingState, load_state, save_state
 
 from .evaluation import Evaluator
-from .record import MethodRun, Metrics
+from .record import MethodRun, Metrics, run_document, run_from
 
 Report = Callable[[int, float, float], None]
 """Told (step, last deployed loss, last mean rho) after every step."""
@@ -60,12 +59,12 @@ def run_method(
     state = trainer.start(theta)
     if resume and checkpoint.exists():
         state, notes = load_state(checkpoint)
-        run = _from_notes(notes)
+        run = run_from(notes, str(checkpoint))
         state = trainer.resume(state)
     earlier = run.seconds
 
     def save() -> None:
-        save_state(checkpoint, state, _notes(run))
+        save_state(checkpoint, state, run_document(run))
 
     def loss_and_rho() -> tuple[float, float]:
         return (run.loss_deployed[-1], run.rho_mean[-1]) if run.step else (math.nan, math.nan)
@@ -94,11 +93,3 @@ def _evaluated(run: MethodRun, state: TrainingState, metrics: Metrics, chance: f
     lost = not math.isfinite(metrics.loss_deployed) or (learned and metrics.loss_deployed > chance)
     run = run.append(state.step, metrics)
     return replace(run, diverged_at=state.step) if lost and run.diverged_at is None else run
-
-
-def _notes(run: MethodRun) -> dict[str, Any]:
-    return asdict(run)
-
-
-def _from_notes(notes: dict[str, Any]) -> MethodRun:
-    return MethodRun(**{name: tuple(value) if isinstance(value, list) else value for name, value in notes.items()})
