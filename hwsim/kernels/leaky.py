@@ -7,7 +7,9 @@ threads not at all (with a single-threaded BLAS, which the caller sees to).
 """
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  what np.dot calls in a kernel; here, so that a thread limit set later finds it
+
+# np.dot calls this library in a kernel; it is loaded here, so that a thread limit set before the first call reaches it
+import scipy.linalg.cython_blas  # noqa: F401
 
 from hwsim.contracts.errors import InputError
 
@@ -236,7 +238,7 @@ def relax_leaky(
         z: [B, N] float32 or float64, the state, read and overwritten.  All other real arrays have its type.
         before: [B, N], overwritten by the state one step before the last (`z` where steps is 0).
         drive: [B, N], constant: U x + b, state units per time constant.
-        force: [K, B, N]; K = 0 for none, 1 for a constant, `steps` for a waveform.
+        force: [K, B, N]; K = 1 for a constant, `steps` for a waveform, 0 (or shape [0, 0, 0]) for none.
         weights_t, weights: [N, N], W^T and W, both C-contiguous.
         nonlinearity: IDENTITY or TANH.
         eps: step size in time constants.
@@ -255,8 +257,8 @@ def relax_leaky(
     Numbers that are not finite stay so: a lane that diverges ends as infinity or NaN.
 
     Source: the correction is that of Scurria et al., arXiv:2602.03670.
-    Cost: per step, lane and unit, one multiply-add per unit (two with `at`), 1 ns for tanh and update and 1.5 ns for
-    the noise (float32, N = 64).  Scratch of 4 (6) tiles.
+    Cost: per step, lane and unit, N multiply-adds (2 N with `at`), 0.6 ns for tanh and update, 1.5 ns for the noise
+    (float32, N = 64, AVX-512); 20 us per call.  Scratch of 4 tiles (6 with `at`, one more where N >= 256 in float32).
     """
     shape = check_tile("z", z, lo, hi, steps)
     if nonlinearity not in (IDENTITY, TANH):
