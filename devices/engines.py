@@ -6,8 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,10 +16,8 @@ from hwsim.contracts.noise import NoisePath, Stream
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Phase
 from hwsim.contracts.substrate import Substrate
+from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates import LeakyNetwork
-
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
 
 TILE = 32
 """Lanes per tile. Fixed, so that the same sums run in the same order on any number of threads."""
@@ -193,7 +190,7 @@ class FusedLeaky(Engine):
         def run(lo: int) -> None:
             kernel(*head, *tail, lo, min(lo + TILE, lanes))
 
-        with _blas().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             if self._threads == 1:
                 for lo in range(0, lanes, TILE):
                     run(lo)
@@ -205,14 +202,6 @@ class FusedLeaky(Engine):
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    import scipy.linalg.cython_blas  # noqa: F401  # the BLAS behind Numba's dot must be loaded to be found
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def engine_for(substrate: Substrate, threads: int) -> Engine:

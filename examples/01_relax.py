@@ -26,9 +26,10 @@ distance = np.linalg.norm(states[:, 1] - states[:, 0], axis=1)
 rho = spectral_radius(network, theta, inputs[:1], second.final[:1], device.spec.step_size)[0]
 
 print(f"outcome: {second.worst.name.lower()}, residual {second.residual[0]:.3f} per time constant (noise included)")
-print(f"spectral radius {rho:.3f}: the slowest mode decays at {np.log(rho) / device.spec.step_size:.2f} per time constant")
+slowest = np.log(rho) / device.spec.step_size
+print(f"spectral radius {rho:.3f}: the slowest mode decays at {slowest:.2f} per time constant")
 rate = np.log(distance[-1] / distance[-31]) / (30 * device.spec.step_size)
-print(f"the twin came back at    {rate:.2f} per time constant, from {distance[KICK + 1]:.2f} to {distance[-1]:.1e}")
+print(f"the twin came back at {rate:.2f} per time constant, from {distance[KICK + 1]:.2f} to {distance[-1]:.1e}")
 
 figure = Figure(figsize=(8, 5), layout="constrained")
 top, bottom = figure.subplots(2, sharex=True)

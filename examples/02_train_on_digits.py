@@ -17,7 +17,7 @@ from hwsim import (
     Trainer,
 )
 
-STEPS, EVALUATION = 1000, 2**32 - 1
+STEPS, EVALUATION = 600, 2**32 - 1
 
 task = Digits(units=64)
 network = LeakyNetwork.dense(64, task.inputs)

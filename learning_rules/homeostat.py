@@ -80,7 +80,8 @@ class ContractionHomeostat(LearningRule):
         plan = self._plan(free.final, batch, noise)
         (run,) = device.relax(plan, noise=noise)
         lanes = len(batch)
-        z, twin = run.recorded[:, :lanes], run.recorded[:, lanes:]
+        late = run.recorded[self.burn_in :]
+        z, twin = late[:, :lanes], late[:, lanes:]
         post, growth, counted = self._post(z, twin, device.spec.step_size, self._trusted(device))
         credit = device.synapses.credit
         gradients = credit(post, twin[:-1], batch.inputs, theta) - credit(post, z[:-1], batch.inputs, theta)
@@ -93,7 +94,7 @@ class ContractionHomeostat(LearningRule):
 
     def penalty(self, z: Array, twin: Array, step_size: float) -> Array:
         """R from recorded twins [K + 1, B, N]: what `estimate` descends at fixed states (a scalar array)."""
-        gamma, counts, _, _ = self._growth(z, twin, step_size, self.smallest)
+        gamma, counts, _, _ = self._growth(z[self.burn_in :], twin[self.burn_in :], step_size, self.smallest)
         xp = namespace(z)
         excess = xp.maximum(gamma - self.target, xp.zeros_like(gamma)) * counts
         return xp.sum(excess * excess) / xp.sum(counts)
@@ -119,15 +120,17 @@ class ContractionHomeostat(LearningRule):
         return max(self.smallest, 4.0 * floor * math.sqrt(2.0 * device.spec.units))
 
     def _growth(self, z: Array, twin: Array, step_size: float, smallest: float) -> tuple[Array, Array, Array, Array]:
-        """gamma [K, B], which of them count [K, B], delta' [K, B, N] and its squared length [K, B, 1]."""
+        """gamma [K, B], which of them count [K, B], delta' [K, B, N] and its squared length [K, B, 1].
+
+        The states are those from `burn_in` on; K is the number of steps between them.
+        """
         xp = namespace(z)
         delta = twin - z
         squared = xp.sum(delta * delta, axis=2)
         tiny = xp.finfo(squared.dtype).tiny
         size = xp.sqrt(xp.maximum(squared, xp.full_like(squared, tiny)))
         gamma = (xp.log(size[1:]) - xp.log(size[:-1])) / step_size
-        late = xp.arange(self.steps)[:, None] >= self.burn_in
-        counts = late & (size[1:] >= smallest) & (size[:-1] >= smallest) & (size[:-1] <= self.largest)
+        counts = (size[1:] >= smallest) & (size[:-1] >= smallest) & (size[:-1] <= self.largest)
         return gamma, xp.astype(counts, z.dtype), delta[1:], squared[1:, :, None]
 
     def _post(self, z: Array, twin: Array, step_size: float, smallest: float) -> tuple[Array, float, float]:
@@ -141,5 +144,4 @@ class ContractionHomeostat(LearningRule):
         counted = counts[:, :, None] > 0
         u = xp.where(counted, delta, xp.zeros_like(delta)) / xp.where(counted, squared, xp.ones_like(squared))
         growth = float(xp.sum(gamma * counts)) / total
-        expected = (self.steps - self.burn_in) * z.shape[1]
-        return (2.0 / total) * excess[:, :, None] * u, growth, total / expected
+        return (2.0 / total) * excess[:, :, None] * u, growth, total / math.prod(counts.shape)

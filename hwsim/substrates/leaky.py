@@ -100,12 +100,12 @@ class LeakyNetwork(Substrate):
         return self.coupling.apply(theta["W"], self.nonlinearity(z)) - z + self.drive(x, theta)
 
     def tangent(
-        self, v: Float[Array, "*T B N"], z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+        self, v: Float[Array, "*T B N"], z: Float[Array, "*#T B N"], x: Float[Array, "B M"], theta: Parameters
     ) -> Float[Array, "*T B N"]:
         return self.coupling.apply(theta["W"], self.nonlinearity.slope(z) * v) - v
 
     def cotangent(
-        self, a: Float[Array, "*T B N"], z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+        self, a: Float[Array, "*T B N"], z: Float[Array, "*#T B N"], x: Float[Array, "B M"], theta: Parameters
     ) -> Float[Array, "*T B N"]:
         return self.nonlinearity.slope(z) * self.coupling.apply_transpose(theta["W"], a) - a
 

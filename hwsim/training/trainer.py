@@ -12,6 +12,7 @@ from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.rule import Cost, Estimate, LearningRule, require, settle_free
 from hwsim.contracts.task import Task
+from hwsim.contracts.threads import one_blas_thread
 
 from .optimiser import Adam, AdamState
 
@@ -77,9 +78,10 @@ class Trainer:
         """One update. A gradient that is not finite ends the run: the state comes back unchanged, marked diverged."""
         batch = self.task.training_batch(state.step, self.batch_size, self.seed)
         noise = self.noise.at_step(state.step)
-        held = self.device.program(state.theta)
-        free, settled = settle_free(self.device, batch, self.rule.needs, noise)
-        estimate = self.rule.estimate(self.device, held, batch, self.task, free, noise)
+        with one_blas_thread():
+            held = self.device.program(state.theta)
+            free, settled = settle_free(self.device, batch, self.rule.needs, noise)
+            estimate = self.rule.estimate(self.device, held, batch, self.task, free, noise)
         cost = state.cost + settled + estimate.cost + Cost(writes=len(held.analog))
         if not estimate.gradients.finite():
             return replace(state, diverged=True, cost=cost), estimate
