@@ -99,6 +99,7 @@ def refused(capsys, *options):
         (["--step-size", "0"], "--step-size: must be above zero"),
         (["--learning-rate", "inf"], "--learning-rate: must be finite"),
         (["--noise", "-0.1"], "--noise: must be finite and not negative"),
+        (["--homeostat-target=0.1"], "--homeostat-target: must be finite and below zero; found 0.1"),
         (["--adc-bits", "99"], "--adc-bits: a converter has 1 to 24 bits; found 99"),
         (["--seeds", "1,1"], "--seeds: must be different numbers"),
         (["--seeds", "one"], "--seeds: must be a whole number; found 'one'"),

@@ -20,7 +20,6 @@ from hwsim.verdict import Evaluator
 
 from .options import Settings
 
-HOMEOSTAT_WEIGHT = 10.0
 EVALUATION = 2**32 - 1
 """Experiment step of the noise under which everything is evaluated: beyond every training step."""
 WARMUP_SEED, WARMUP_REPEAT = 2**32, 2**15
@@ -56,7 +55,7 @@ def rules_of(method: str, settings: Settings) -> tuple[LearningRule, LearningRul
     }[method]
     training = rule if settings.clip is None else rule.clipped(settings.clip)
     if method == "ep_homeostat":
-        training = training + HOMEOSTAT_WEIGHT * ContractionHomeostat()
+        training = training + settings.homeostat_weight * ContractionHomeostat(target=settings.homeostat_target)
     return rule, training
 
 

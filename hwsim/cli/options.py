@@ -24,6 +24,8 @@ class Preset:
         start: of every settling.
         warmup: updates by BPTT before the methods part.
         clip: Euclidean norm at which the task gradient is clipped; None for no clipping.
+        homeostat_target: set-point of the contraction homeostat, growth per time constant. Transients that start far
+            from rest need a lower one: over the horizon they shrink by exp(target T eps).
         gain, input_gain, readout_gain: sd of W, U, V times the square root of their fan-in.
     """
 
@@ -32,6 +34,7 @@ class Preset:
     start: StartName
     warmup: int
     clip: float | None
+    homeostat_target: float
     gain: float
     input_gain: float
     readout_gain: float
@@ -39,10 +42,26 @@ class Preset:
 
 PRESETS = {
     "text": Preset(
-        steps=4000, learning_rate=5e-3, start="rest", warmup=0, clip=None, gain=0.8, input_gain=1.0, readout_gain=1.0
+        steps=4000,
+        learning_rate=5e-3,
+        start="rest",
+        warmup=0,
+        clip=None,
+        homeostat_target=-0.3,
+        gain=0.8,
+        input_gain=1.0,
+        readout_gain=1.0,
     ),
     "digits": Preset(
-        steps=600, learning_rate=3e-3, start="random", warmup=50, clip=1.0, gain=0.5, input_gain=0.5, readout_gain=0.5
+        steps=600,
+        learning_rate=3e-3,
+        start="random",
+        warmup=50,
+        clip=1.0,
+        homeostat_target=-0.8,
+        gain=0.5,
+        input_gain=0.5,
+        readout_gain=0.5,
     ),
 }
 
@@ -63,6 +82,7 @@ class Settings:
         steps, warmup, every: updates; updates by BPTT first; updates between evaluations.
         batch: samples per update.
         learning_rate, clip: of Adam, of the task gradient.
+        homeostat_target, homeostat_weight: of the contraction homeostat.
         gain, input_gain, readout_gain: of the initial weights.
         noise: thermal noise sigma, state units.
         adc_bits, adc_range: of the readout converter; None bits for an ideal readout. Range in state units.
@@ -84,6 +104,8 @@ class Settings:
     batch: int
     learning_rate: float
     clip: float | None
+    homeostat_target: float
+    homeostat_weight: float
     gain: float
     input_gain: float
     readout_gain: float
@@ -121,6 +143,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         batch=options.batch,
         learning_rate=told("learning_rate"),
         clip=preset.clip,
+        homeostat_target=told("homeostat_target"),
+        homeostat_weight=options.homeostat_weight,
         gain=preset.gain,
         input_gain=preset.input_gain,
         readout_gain=preset.readout_gain,
@@ -166,6 +190,10 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--amplitude", type=_size, default=1.0, metavar="A", help="length of nudges and kicks, state units"
     )
+    training.add_argument(
+        "--homeostat-target", type=_rate, default=None, metavar="G", help=f"growth per time constant, < 0 ({per_task})"
+    )
+    training.add_argument("--homeostat-weight", type=_size, default=10.0, metavar="W", help="against the task gradient")
     training.add_argument("--every", type=_count, default=100, metavar="K", help="updates between evaluations")
 
     running = parser.add_argument_group("running")
@@ -208,6 +236,16 @@ def _level(text: str) -> float:
         raise argparse.ArgumentTypeError(f"must be a number; found {text!r}") from None
     if not (math.isfinite(value) and value >= 0.0):
         raise argparse.ArgumentTypeError(f"must be finite and not negative; found {text}")
+    return value
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number; found {text!r}") from None
+    if not (math.isfinite(value) and value < 0.0):
+        raise argparse.ArgumentTypeError(f"must be finite and below zero; found {text}")
     return value
 
 

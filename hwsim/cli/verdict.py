@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -67,10 +68,12 @@ def run_verdict(options: argparse.Namespace) -> None:
     settings = settings_of(options)
     task = task_of(settings)  # bad text is refused before a folder is made
     out = Path(f"verdict-{settings.task}") if options.out is None else options.out
-    resume = _open_folder(out, settings, resume=options.resume, overwrite=options.overwrite)
+    sha256 = getattr(task, "sha256", None)
+    asked = {**settings.to_json(), "text_sha256": sha256}
+    resume = _open_folder(out, asked, resume=options.resume, overwrite=options.overwrite)
     jobs = [_Job(method, seed, settings, out, resume) for method in settings.methods for seed in settings.seeds]
     runs = _run_all(jobs, options.jobs, quiet=options.quiet)
-    verdict = _conclude(settings, getattr(task, "sha256", None), runs)
+    verdict = _conclude(settings, sha256, runs)
     _publish(verdict, out, json_only=options.json == "-")
 
 
@@ -102,7 +105,7 @@ def _publish(verdict: Verdict, out: Path, *, json_only: bool) -> None:
     console.print(f"\nSaved: {out / 'verdict.json'}, {out / 'verdict.png'}", highlight=False, soft_wrap=True)
 
 
-def _open_folder(out: Path, settings: Settings, *, resume: bool, overwrite: bool) -> bool:
+def _open_folder(out: Path, asked: dict[str, Any], *, resume: bool, overwrite: bool) -> bool:
     """Make the folder, or take up the one that is there. Returns whether there is something to resume."""
     record = out / "settings.json"
     try:
@@ -111,7 +114,7 @@ def _open_folder(out: Path, settings: Settings, *, resume: bool, overwrite: bool
             pass
         if record.exists():
             if resume:
-                _same_settings(record, settings)
+                _same_settings(record, asked)
                 return True
             if not overwrite:
                 raise InputError(
@@ -122,18 +125,17 @@ def _open_folder(out: Path, settings: Settings, *, resume: bool, overwrite: bool
             (out / "runs").mkdir()
         elif resume:
             print(f"hwsim verdict: nothing to resume in {out}; starting afresh", file=sys.stderr)
-        record.write_text(json.dumps(settings.to_json(), indent=1) + "\n", encoding="utf-8")
+        record.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write results to {out}: {error.strerror}; give another --out") from None
     return False
 
 
-def _same_settings(record: Path, settings: Settings) -> None:
+def _same_settings(record: Path, asked: dict[str, Any]) -> None:
     try:
         held = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResumeError(f"cannot read {record} ({error}); give another --out, or --overwrite") from None
-    asked = settings.to_json()
     changed = sorted(key for key in asked.keys() | held.keys() if asked.get(key) != held.get(key))
     if changed:
         differences = "; ".join(f"{key} was {held.get(key)}, is {asked.get(key)}" for key in changed)
@@ -160,9 +162,15 @@ def _run_all(jobs: list[_Job], workers: int | None, *, quiet: bool) -> list[Meth
         ) as pool,
         Progress([job.label for job in jobs], jobs[0].settings.steps, quiet=quiet) as progress,
     ):
-        futures = {pool.submit(_work, job): job for job in jobs}
+        with _deaf_to_ctrl_c():
+            futures = {pool.submit(_work, job): job for job in jobs}
         try:
             _watch(futures, messages, progress)
+        except BrokenProcessPool:
+            raise HwsimError(
+                f"a run's process was ended from outside (out of memory?); what was measured is saved in "
+                f"{jobs[0].out}: go on with --resume, perhaps with fewer --jobs"
+            ) from None
         except BaseException:
             stop.set()
             raise
@@ -225,6 +233,16 @@ def _stop_on_signal(stop: Any) -> Iterator[Any]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started in here are born deaf to Ctrl-C, so that none dies of it before it can say so itself."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _STOP: Any = None

@@ -14,14 +14,15 @@ from hwsim.contracts.task import Batch
 
 from .softmax import Classification
 
-HELD_OUT = 360
+HELD_OUT = 797
+"""Images held out, 1000 are trained on: with a fifth held out, final losses scatter by 20 % from seed to seed."""
 _SPLIT_SEED = 0
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Digits(Classification):
-    """Ten classes from 64 pixels scaled to [-1, 1]; 360 images, drawn once, are held out.
+    """Ten classes from 64 pixels scaled to [-1, 1]; 797 images, drawn once, are held out.
 
     Data: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits" (1998), as scikit-learn ships it.
 

@@ -78,7 +78,7 @@ class NextCharacter(Classification):
         if held_out <= CONTEXT + 1 or len(self.symbols) < 2:
             raise InputError(
                 f"the text is too short: {len(self.folded)} characters and {len(self.symbols)} symbols once folded; "
-                f"at least {10 * (CONTEXT + 2)} characters of two symbols are needed"
+                f"at least {10 * (CONTEXT + 1) + 1} characters of two symbols are needed"
             )
 
     @cached_property
