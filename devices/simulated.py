@@ -129,7 +129,9 @@ class SimulatedDevice(Device):
 
     def program(self, parameters: Parameters) -> Parameters:
         self._spec.check_parameters(parameters)
-        held = parameters.map(lambda block: np.asarray(block, self._dtype))
+        with np.errstate(over="ignore"):
+            held = parameters.map(lambda block: np.asarray(block, self._dtype))
+        self._spec.check_parameters(held)  # a value may have no number in float32
         self._theta = held.analog
         self._engine.program(self._substrate, self._theta, self._dtype)
         return held | parameters.readout
@@ -139,7 +141,7 @@ class SimulatedDevice(Device):
         path = self._path(noise)
         final, results = self._run(self._programmed().relax, self._start(plan, path), plan, path)
         if plan.fresh:
-            self._held = final
+            self._held = final.copy()  # what was read belongs to the reader
         return results
 
     def relax_transpose(
@@ -151,6 +153,8 @@ class SimulatedDevice(Device):
     ) -> tuple[Relaxation, ...]:
         self._spec.require({Capability.TRANSPOSE}, "relax_transpose")
         self._spec.check_plan(plan)
+        if not isinstance(plan.start, Rest | At) or any(phase.correct_at is not None for phase in plan.phases):
+            raise InputError("relax_transpose begins at Rest() or At(...), and is linear: leave out correct_at")
         at = np.asarray(at, self._dtype)
         self._check_at(at, plan)
         start = np.zeros((plan.lanes, self._spec.units), self._dtype)
@@ -259,7 +263,8 @@ class SimulatedDevice(Device):
         lanes = (plan.lanes, self._spec.units)
         if at.ndim == 2 and at.shape == lanes:
             return
-        self._spec.require({Capability.PLAYBACK}, "relax_transpose(at=[steps + 1, B, N])")
+        if at.ndim == 3:
+            self._spec.require({Capability.PLAYBACK}, "relax_transpose(at=[steps + 1, B, N])")
         steps = {phase.steps for phase in plan.phases}
         if at.ndim != 3 or at.shape[1:] != lanes or steps != {len(at) - 1}:
             raise InputError(

@@ -3,15 +3,17 @@
 from .equilibrium import EquilibriumPropagation
 from .finite_horizon import FiniteHorizonEP
 from .homeostat import ContractionHomeostat
-from .probes import Corrected, Probe, Reciprocal, Stimulus, Transposed
+from .probes import Corrected, Form, Probe, Reciprocal, Response, Stimulus, Transposed
 
 __all__ = [
     "ContractionHomeostat",
     "Corrected",
     "EquilibriumPropagation",
     "FiniteHorizonEP",
+    "Form",
     "Probe",
     "Reciprocal",
+    "Response",
     "Stimulus",
     "Transposed",
 ]

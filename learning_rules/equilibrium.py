@@ -13,7 +13,7 @@ from hwsim.contracts.rule import Estimate, Kind, LearningRule, Needs
 from hwsim.contracts.task import Batch, Task
 
 from .checks import positive
-from .probes import Corrected, Probe, Stimulus
+from .probes import Corrected, Form, Probe, Stimulus
 
 
 @final
@@ -57,18 +57,13 @@ class EquilibriumPropagation(LearningRule):
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath
     ) -> Estimate:
         z = free.final
-        response = self.probe.respond(
-            device,
-            theta,
-            batch,
-            z,
-            task.signal(z, batch.targets, theta),
-            stimulus=Stimulus.NUDGE,
+        nudge = Stimulus(
+            signal=task.signal(z, batch.targets, theta),
+            form=Form.NUDGE,
             amplitude=self.nudge,
             steps=device.spec.horizon if self.steps is None else self.steps,
-            record=0,
-            noise=noise,
         )
+        response = self.probe.respond(device, theta, batch, z, nudge, noise)
         gradients = device.synapses.credit(response.final, z, batch.inputs, theta)
         return Estimate(
             gradients=gradients | task.readout_credit(z, batch.targets, theta),

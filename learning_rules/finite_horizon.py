@@ -14,7 +14,7 @@ from hwsim.contracts.rule import Estimate, Kind, LearningRule, Needs
 from hwsim.contracts.task import Batch, Task
 
 from .checks import positive
-from .probes import Probe, Stimulus, Transposed
+from .probes import Form, Probe, Stimulus, Transposed
 
 
 @final
@@ -54,18 +54,14 @@ class FiniteHorizonEP(LearningRule):
     ) -> Estimate:
         z = free.final
         transient = free.recorded[:-1]
-        response = self.probe.respond(
-            device,
-            theta,
-            batch,
-            z,
-            task.signal(z, batch.targets, theta),
-            stimulus=Stimulus.KICK,
+        kick = Stimulus(
+            signal=task.signal(z, batch.targets, theta),
+            form=Form.KICK,
             amplitude=self.kick,
             steps=len(transient) - 1,
             record=1,
-            noise=noise,
         )
+        response = self.probe.respond(device, theta, batch, z, kick, noise)
         backwards = namespace(z).flip(response.states, axis=0)
         gradients = device.synapses.credit(device.spec.step_size * backwards, transient, batch.inputs, theta)
         return Estimate(

@@ -23,11 +23,30 @@ from hwsim.contracts.rule import Cost, Needs
 from hwsim.contracts.task import Batch
 
 
-class Stimulus(enum.Enum):
-    """How the signal is put in."""
+class Form(enum.Enum):
+    """How a signal is put in."""
 
     NUDGE = "a constant force"
     KICK = "a displaced start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stimulus:
+    """What the network is probed with.
+
+    Args:
+        signal: [B, N] c, loss units per state unit.
+        form: nudge or kick.
+        amplitude: Euclidean length of the stimulus of one sample, state units (per time constant for a nudge).
+        steps: Euler steps of the probe.
+        record: keep every `record`-th state; 0 keeps none.
+    """
+
+    signal: Float[Array, "B N"]
+    form: Form
+    amplitude: float
+    steps: int
+    record: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,24 +90,15 @@ class Probe(ABC):
         theta: Parameters,
         batch: Batch,
         at: Float[Array, "B N"],
-        signal: Float[Array, "B N"],
-        *,
         stimulus: Stimulus,
-        amplitude: float,
-        steps: int,
-        record: int,
         noise: NoisePath,
     ) -> Response:
-        """The response of the transposed dynamics around `at` to `signal`.
+        """The response of the transposed dynamics around `at` to the stimulus.
 
         Args:
             device, theta, batch: as in `LearningRule.estimate`.
             at: free state around which the network is probed.
-            signal: c, loss units per state unit.
-            stimulus: nudge or kick.
-            amplitude: Euclidean length of the stimulus of one sample, state units (per time constant for a nudge).
-            steps: Euler steps of the probe.
-            record: keep every `record`-th state; 0 keeps none.
+            stimulus: what is put in.
             noise: the rule's noise path.
         """
 
@@ -117,18 +127,17 @@ def _pair(batch: Batch, start: Start, phases: tuple[Phase, ...], shared_noise: b
     )
 
 
-def _phase(
-    direction: Float[Array, "B N"], stimulus: Stimulus, amplitude: float, steps: int, record: int, at: Array | None
-) -> Phase:
+def _phase(direction: Float[Array, "B N"], stimulus: Stimulus, at: Array | None = None) -> Phase:
+    """One phase with + the stimulus on the first B lanes and - on the others."""
     xp = namespace(direction)
-    both = xp.concat([amplitude * direction, -amplitude * direction])
-    nudged = stimulus is Stimulus.NUDGE
+    both = xp.concat([stimulus.amplitude * direction, -stimulus.amplitude * direction])
+    nudged = stimulus.form is Form.NUDGE
     return Phase(
-        steps=steps,
+        steps=stimulus.steps,
         force=both if nudged else None,
         displace=None if nudged else both,
         correct_at=None if at is None else xp.concat([at, at]),
-        record=record,
+        record=stimulus.record,
     )
 
 
@@ -169,18 +178,13 @@ class Corrected(Probe):
         theta: Parameters,
         batch: Batch,
         at: Float[Array, "B N"],
-        signal: Float[Array, "B N"],
-        *,
         stimulus: Stimulus,
-        amplitude: float,
-        steps: int,
-        record: int,
         noise: NoisePath,
     ) -> Response:
-        direction, length = _direction(signal)
-        phase = _phase(direction, stimulus, amplitude, steps, record, at)
+        direction, length = _direction(stimulus.signal)
+        phase = _phase(direction, stimulus, at)
         run, cost = _settle_pair(device, batch, at, phase, self.shared_noise, noise)
-        return _response(run, len(batch), length / (2.0 * amplitude), cost)
+        return _response(run, len(batch), length / (2.0 * stimulus.amplitude), cost)
 
 
 @final
@@ -203,19 +207,14 @@ class Reciprocal(Probe):
         theta: Parameters,
         batch: Batch,
         at: Float[Array, "B N"],
-        signal: Float[Array, "B N"],
-        *,
         stimulus: Stimulus,
-        amplitude: float,
-        steps: int,
-        record: int,
         noise: NoisePath,
     ) -> Response:
         metric = device.synapses.metric(at, theta)
-        direction, length = _direction(signal / metric)
-        phase = _phase(direction, stimulus, amplitude, steps, record, None)
+        direction, length = _direction(stimulus.signal / metric)
+        phase = _phase(direction, stimulus)
         run, cost = _settle_pair(device, batch, at, phase, self.shared_noise, noise)
-        return _response(run, len(batch), metric * length / (2.0 * amplitude), cost)
+        return _response(run, len(batch), metric * length / (2.0 * stimulus.amplitude), cost)
 
 
 @final
@@ -238,17 +237,12 @@ class Transposed(Probe):
         theta: Parameters,
         batch: Batch,
         at: Float[Array, "B N"],
-        signal: Float[Array, "B N"],
-        *,
         stimulus: Stimulus,
-        amplitude: float,
-        steps: int,
-        record: int,
         noise: NoisePath,
     ) -> Response:
         xp = namespace(at)
-        direction, length = _direction(signal)
-        phase = _phase(direction, stimulus, amplitude, steps, record, None)
+        direction, length = _direction(stimulus.signal)
+        phase = _phase(direction, stimulus)
         plan = _pair(batch, Rest(), (phase,), self.shared_noise)
         (run,) = device.relax_transpose(xp.concat([at, at]), plan, noise=noise)
-        return _response(run, len(batch), length / (2.0 * amplitude), Cost.of((phase,), plan.lanes))
+        return _response(run, len(batch), length / (2.0 * stimulus.amplitude), Cost.of((phase,), plan.lanes))

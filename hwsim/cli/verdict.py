@@ -93,8 +93,14 @@ def _publish(verdict: Verdict, out: Path, *, json_only: bool) -> None:
     from .table import summary
 
     document = to_json(verdict)
-    (out / "verdict.json").write_text(document, encoding="utf-8")
-    draw(verdict, out / "verdict.png")
+    try:
+        (out / "verdict.json").write_text(document, encoding="utf-8")
+        draw(verdict, out / "verdict.png")
+    except OSError as error:
+        raise HwsimError(
+            f"cannot write the verdict to {out}: {error.strerror}; the runs are saved in {out / 'runs'}: make room and "
+            f"give the same command with --resume"
+        ) from None
     if json_only:
         sys.stdout.write(document)
         return

@@ -6,7 +6,7 @@ import enum
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from itertools import accumulate
 from typing import ClassVar, final
@@ -211,13 +211,15 @@ class Sum(LearningRule):
         return Estimate(gradients=gradients, loss=losses[0] if losses else math.nan, cost=cost, diagnostics=diagnostics)
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class Scaled(LearningRule):
-    """`g = weight * g_rule`; loss, cost and diagnostics as they are."""
+class _Reshaped(LearningRule):
+    """Another rule's estimate with its gradient changed as a whole; loss and cost stay as they are."""
 
     rule: LearningRule
-    weight: float
+
+    @abstractmethod
+    def _reshape(self, estimate: Estimate) -> Estimate:
+        """The estimate with its new gradient."""
 
     @property
     def kind(self) -> Kind:  # type: ignore[override]  # that of the rule inside
@@ -232,68 +234,46 @@ class Scaled(LearningRule):
         return self.rule.branches
 
     def estimate(
-        self,
-        device: Device,
-        theta: Parameters,
-        batch: Batch,
-        task: Task,
-        free: Relaxation,
-        noise: NoisePath,
+        self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath
     ) -> Estimate:
-        inner = self.rule.estimate(device, theta, batch, task, free, noise)
-        return Estimate(
-            gradients=inner.gradients * self.weight,
-            loss=inner.loss,
-            cost=inner.cost,
-            diagnostics=inner.diagnostics,
-        )
+        return self._reshape(self.rule.estimate(device, theta, batch, task, free, noise))
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Clipped(LearningRule):
+class Scaled(_Reshaped):
+    """`g = weight * g_rule`."""
+
+    weight: float
+
+    def _reshape(self, estimate: Estimate) -> Estimate:
+        return replace(estimate, gradients=estimate.gradients * self.weight)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Clipped(_Reshaped):
     """`g = g_rule * min(1, norm / |g_rule|)`, the Euclidean norm over all blocks (Pascanu et al., arXiv:1211.5063).
+
+    The diagnostics gain `gradient_norm`, before clipping.
 
     Raises:
         InputError: norm is not positive and finite.
     """
 
-    rule: LearningRule
     norm: float
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.norm) and self.norm > 0):
             raise InputError(f"a gradient can be clipped at a positive, finite norm; found {self.norm}")
 
-    @property
-    def kind(self) -> Kind:  # type: ignore[override]  # that of the rule inside
-        return self.rule.kind
-
-    @property
-    def needs(self) -> Needs:
-        return self.rule.needs
-
-    @property
-    def branches(self) -> int:
-        return self.rule.branches
-
-    def estimate(
-        self,
-        device: Device,
-        theta: Parameters,
-        batch: Batch,
-        task: Task,
-        free: Relaxation,
-        noise: NoisePath,
-    ) -> Estimate:
-        inner = self.rule.estimate(device, theta, batch, task, free, noise)
-        size = inner.gradients.norm()
+    def _reshape(self, estimate: Estimate) -> Estimate:
+        size = estimate.gradients.norm()
         scale = self.norm / size if size > self.norm else 1.0
-        return Estimate(
-            gradients=inner.gradients * scale,
-            loss=inner.loss,
-            cost=inner.cost,
-            diagnostics={**inner.diagnostics, "gradient_norm": size},
+        return replace(
+            estimate,
+            gradients=estimate.gradients * scale,
+            diagnostics={**estimate.diagnostics, "gradient_norm": size},
         )
 
 

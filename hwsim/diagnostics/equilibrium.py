@@ -59,22 +59,24 @@ def find_equilibrium(
     """
     theta, x, z = in_float64(theta), np.asarray(x, np.float64), np.array(z0, np.float64)
     done = np.zeros(len(z), bool)
-    for _ in range(max_iterations):
-        left = np.flatnonzero(~done)
-        rate = substrate.field(z[left], x[left], theta)
-        size = np.sqrt(np.mean(rate * rate, axis=1))
-        small = size <= tolerance * (1.0 + np.sqrt(np.mean(z[left] ** 2, axis=1)))
-        # a lane that left the finite numbers is given up, so that it does not spoil the solves of the others
-        done[left[small | ~np.isfinite(size)]] = True
-        go = ~small & np.isfinite(size)
-        if not go.any():
-            break
-        lanes = left[go]
-        z[lanes] -= solve_linearised(substrate, theta, x[lanes], z[lanes], rate[go])
+    # a lane that left the finite numbers is an answer, not a floating-point warning
     with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(max_iterations):
+            left = np.flatnonzero(~done)
+            rate = substrate.field(z[left], x[left], theta)
+            size = np.sqrt(np.mean(rate * rate, axis=1))
+            small = size <= tolerance * (1.0 + np.sqrt(np.mean(z[left] ** 2, axis=1)))
+            # and given up, so that it does not spoil the solves of the others
+            done[left[small | ~np.isfinite(size)]] = True
+            go = ~small & np.isfinite(size)
+            if not go.any():
+                break
+            lanes = left[go]
+            z[lanes] -= solve_linearised(substrate, theta, x[lanes], z[lanes], rate[go])
         final = residual(substrate, theta, x, z)
         scale = 1.0 + np.sqrt(np.mean(z * z, axis=1))
-    return Equilibrium(z=z, residual=final, converged=final <= 100.0 * tolerance * scale)
+    converged = np.isfinite(final) & (final <= 100.0 * tolerance * scale)
+    return Equilibrium(z=z, residual=final, converged=converged)
 
 
 def solve_linearised(

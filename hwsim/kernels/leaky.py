@@ -2,8 +2,8 @@
 
 Two compiled functions, each for float32 and float64.  A step is one GEMM over the tile and a few passes over arrays
 that stay in the cache.  Lanes do not mix: calls on disjoint tiles may run on any threads at once, and as every call
-does the same sums in the same order, the result depends on the tile borders only to rounding, and on the number of
-threads not at all (with a single-threaded BLAS, which the caller sees to).
+does the same sums in the same order, lanes that hold the same numbers keep the same bits wherever they lie in tiles of
+up to 32, and the number of threads does not matter (with a single-threaded BLAS, which the caller sees to).
 """
 
 import numpy as np
@@ -36,6 +36,10 @@ IDENTITY, TANH = 0, 1
 # it needs more.
 _WIDE = 256
 _BLOCK = 64
+
+# A matrix product takes its rows in whole groups of this many, the rest zeros: on other numbers of rows a BLAS may sum
+# in another order, and then two lanes with the same numbers, one in a full tile and one in the last, would drift apart.
+_ROWS = 32
 
 
 @kernel(inline=True)
@@ -112,13 +116,14 @@ def _relax_leaky(
 ) -> None:
     lanes, units = hi - lo, z.shape[1]
     corrected = at.shape[0] > 0
+    rows = (lanes + _ROWS - 1) // _ROWS * _ROWS
     now = z[lo:hi]
-    rate = np.empty((lanes, units), z.dtype)
-    inflow = np.empty((lanes, units), z.dtype)
+    rate = np.zeros((rows, units), z.dtype)
+    inflow = np.empty((rows, units), z.dtype)
     push = np.empty((lanes, units), z.dtype)
-    offset = np.empty((lanes if corrected else 0, units), z.dtype)
-    back = np.empty((lanes if corrected else 0, units), z.dtype)
-    turned = np.empty((units if z.itemsize == 4 and units >= _WIDE else 0, lanes), z.dtype)
+    offset = np.zeros((rows if corrected else 0, units), z.dtype)
+    back = np.empty((rows if corrected else 0, units), z.dtype)
+    turned = np.empty((units if z.itemsize == 4 and units >= _WIDE else 0, rows), z.dtype)
     xi = np.empty((lanes if sigma != 0 else 0, padded(units)), z.dtype)
     _copy(now, before[lo:hi])
     if every > 0:
@@ -175,15 +180,18 @@ def _relax_transpose(
     hi: int,
 ) -> None:
     lanes, units = hi - lo, a.shape[1]
+    rows = (lanes + _ROWS - 1) // _ROWS * _ROWS
     now = a[lo:hi]
-    inflow = np.empty((lanes, units), a.dtype)
+    signal = np.zeros((rows, units), a.dtype)
+    inflow = np.empty((rows, units), a.dtype)
     push = np.zeros((lanes, units), a.dtype)
     xi = np.empty((lanes if sigma != 0 else 0, padded(units)), a.dtype)
     _copy(now, before[lo:hi])
     if every > 0:
         _copy(now, states[0, lo:hi])
     for t in range(steps):
-        np.dot(now, weights, inflow)
+        _copy(now, signal)
+        np.dot(signal, weights, inflow)
         k = t if gain.shape[0] > 1 else 0
         for row in range(lanes):
             for unit in range(units):
@@ -324,7 +332,7 @@ def relax_transpose(
     Raises:
         InputError: a shape, a type or a part of the noise address does not fit.
 
-    Cost: as `relax_leaky`, without the tanh.  Scratch of 3 tiles.
+    Cost: as `relax_leaky`, without the tanh.  Scratch of 4 tiles.
     """
     shape = check_tile("a", a, lo, hi, steps)
     noise = noise_words(sigma, shape[0], seed, step, stream, phase, repeat, first, ids, repeats, coarse, steps, lo, hi)

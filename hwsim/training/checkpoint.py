@@ -52,10 +52,10 @@ def load_state(path: Path) -> tuple[TrainingState, dict[str, Any]]:
         ResumeError: the file is missing, broken, or not a training state.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             header = json.loads(str(stored["header"]))
             arrays = {name: stored[name] for name in stored.files if name != "header"}
-        frozen = header["frozen"]
+        frozen, notes = header["frozen"], header["notes"]
 
         def group(prefix: str) -> dict[str, Any]:
             return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
@@ -74,6 +74,6 @@ def load_state(path: Path) -> tuple[TrainingState, dict[str, Any]]:
         )
     except FileNotFoundError:
         raise ResumeError(f"there is nothing to resume at {path}") from None
-    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise ResumeError(f"{path} is not a saved training state ({error}); delete it to start afresh") from None
-    return state, header["notes"]
+    return state, notes

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
+import numpy as np
+
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.device import Device
 from hwsim.contracts.noise import NoisePath
@@ -78,15 +80,14 @@ class Trainer:
         """One update. A gradient that is not finite ends the run: the state comes back unchanged, marked diverged."""
         batch = self.task.training_batch(state.step, self.batch_size, self.seed)
         noise = self.noise.at_step(state.step)
-        with one_blas_thread():
+        # a blow-up is a result of the run, not a floating-point warning
+        with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
             held = self.device.program(state.theta)
             free, settled = settle_free(self.device, batch, self.rule.needs, noise)
             estimate = self.rule.estimate(self.device, held, batch, self.task, free, noise)
+            theta, moments = self.optimiser.update(state.theta, estimate.gradients, state.moments)
         cost = state.cost + settled + estimate.cost + Cost(writes=len(held.analog))
-        if not estimate.gradients.finite():
-            return replace(state, diverged=True, cost=cost), estimate
-        theta, moments = self.optimiser.update(state.theta, estimate.gradients, state.moments)
-        if not theta.finite():
+        if not (estimate.gradients.finite() and theta.finite()):
             return replace(state, diverged=True, cost=cost), estimate
         moved = TrainingState(step=state.step + 1, theta=theta, moments=moments, device=self.device.save(), cost=cost)
         return moved, estimate

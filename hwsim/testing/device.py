@@ -1,0 +1,85 @@
+"""The laws of a device: the text of `hwsim.contracts.device.Device`, as far as it can be decided from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hwsim.contracts.device import Device
+
+from . import device_batch, device_program, device_settle, device_transpose
+from .bench import Bench
+from .laws import run_laws
+
+_LAWS: tuple[Callable[[Bench], None], ...] = (
+    device_program.the_spec,
+    device_program.its_physics,
+    device_program.the_read_back,
+    device_batch.addresses,
+    device_program.refused_parameters,
+    device_program.nothing_programmed,
+    device_program.absent_capabilities,
+    device_program.refused_plans,
+    device_settle.well_formed,
+    device_settle.rest_and_loading,
+    device_settle.force,
+    device_settle.recording,
+    device_settle.residual,
+    device_settle.phases_back_to_back,
+    device_settle.clamp,
+    device_settle.corrected,
+    device_settle.the_model,
+    device_program.the_read_back_is_what_acts,
+    device_transpose.well_formed_backwards,
+    device_transpose.backwards_from_rest,
+    device_transpose.linear,
+    device_transpose.transposed,
+    device_transpose.playback,
+    device_transpose.the_model_backwards,
+    device_program.no_start_is_ignored_backwards,
+    device_batch.random_start,
+    device_batch.twins,
+    device_batch.batches,
+    device_batch.carried,
+    device_batch.saved,
+    device_program.physical_noise,
+    device_program.physics_never_raises,
+    device_program.closing,
+)
+
+
+def check_device(make_device: Callable[[], Device], *, seed: int = 0) -> None:
+    """Hold a device to its contract, as far as its capabilities let that be decided:
+
+        holding     what program reads back is what acts, programs to itself and keeps to the ranges; `readout.*`
+                    passes; wrong blocks and shapes (InputError), values out of range (RangeError) and relaxing before
+                    programming are refused
+        settling    z <- z + eps (F + force): a force adds eps * force to its step, zero is none, a constant is a
+                    waveform; phases join (quiet devices); displacing is starting elsewhere; with `model`, the Euler
+                    steps of that model
+        reading     recordings begin at z_0, end at z_T and thin out by slicing; residual = rms((z_T - z_{T-1}) / eps);
+                    outcomes fit it; nothing that physics does raises
+        backwards   linear in the stimulus, the transpose of one step forwards, and (`model`) steps of J^T a + force
+        correction  the transposed response to first order (`correct` and `load_state`)
+        lanes       order and borders of a batch change nothing but rounding; Carry follows the last fresh plan; save
+                    and restore give it back; random starts have their spread
+        noise       the same address, the same bits (`replayable_noise`); another, other noise where there is any; twins
+                    at zero separation are bit-identical (`twins`)
+        refusing    every Phase field, start and method that needs an absent capability raises CapabilityError and
+                    names it
+        closing     idempotent, and lets errors through
+
+    A law is put to a device only where its spec lets it be decided: what needs the same settling twice needs a device
+    without noise or with `replayable_noise`. The error of reads is measured on a loaded or displaced state (else taken
+    from `noise_floor`), and allowed for.
+
+    Args:
+        make_device: opens a device, always of the same kind; called once for each law. Stimuli have unit size in state
+            units, parameters a spectral radius below one, if their ranges let them.
+        seed: of everything drawn.
+
+    Raises:
+        AssertionError: the first law that is broken, what it demands and what was found.
+
+    Cost: some 300 settlings of a few steps, and three of `horizon`.
+    """
+    run_laws("check_device", _LAWS, Bench.survey(make_device, seed))
