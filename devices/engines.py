@@ -73,31 +73,30 @@ class Engine(ABC):
 
 @final
 class Stepwise(Engine):
-    """One call of the substrate per step, in NumPy: any substrate, no compilation; the plain text of the contract."""
+    """One call of the substrate per step, in NumPy: any substrate, no compilation; the plain text of the contract.
+
+    Lanes that are twins agree to rounding here, and to the bit only where the BLAS treats their rows alike.
+    """
 
     def program(self, substrate: Substrate, theta: Parameters, dtype: np.dtype[Any]) -> None:
         self._substrate, self._theta = substrate, theta
 
     def relax(self, z: Array, stretch: Stretch) -> tuple[Array, Array, Array | None]:
-        substrate, theta, x, at = self._substrate, self._theta, stretch.x, stretch.phase.correct_at
-
-        def flow(z: Array, step: int) -> Array:
-            total = substrate.field(z, x, theta)
-            if at is not None:
-                v = z - at
-                total = total - substrate.tangent(v, at, x, theta) + substrate.cotangent(v, at, x, theta)
-            return total
-
-        return _step(z, flow, stretch)
+        return _step(z, lambda z, step: self._flow(z, stretch), stretch)
 
     def relax_transpose(self, a: Array, at: Array, stretch: Stretch) -> tuple[Array, Array, Array | None]:
-        steps = stretch.phase.steps
+        last, rest = stretch.phase.steps - 1, (stretch.x, self._theta)
+        gains = at if at.ndim == 3 else np.broadcast_to(at, (last + 1, *at.shape))
+        return _step(a, lambda a, step: self._substrate.cotangent(a, gains[last - step], *rest), stretch)
 
-        def flow(a: Array, step: int) -> Array:
-            held = at if at.ndim == 2 else at[steps - 1 - step]
-            return self._substrate.cotangent(a, held, stretch.x, self._theta)
-
-        return _step(a, flow, stretch)
+    def _flow(self, z: Array, stretch: Stretch) -> Array:
+        """F, or F - (J - J^T)(z - at) under the asymmetric-EP dynamics."""
+        total = self._substrate.field(z, stretch.x, self._theta)
+        at = stretch.phase.correct_at
+        if at is None:
+            return total
+        v, rest = z - at, (at, stretch.x, self._theta)
+        return total - self._substrate.tangent(v, *rest) + self._substrate.cotangent(v, *rest)
 
 
 def _step(z: Array, flow: Callable[[Array, int], Array], stretch: Stretch) -> tuple[Array, Array, Array | None]:
@@ -151,7 +150,7 @@ class FusedLeaky(Engine):
         none = np.empty((0, 0), self._dtype)
         at = none if phase.correct_at is None else np.ascontiguousarray(phase.correct_at, self._dtype)
         gain = none if phase.correct_at is None else nonlinearity.slope(at)
-        drive = np.ascontiguousarray(self._substrate.drive(stretch.x, self._theta), self._dtype)
+        drive = self._drive(stretch.x)
         z, before, states = self._buffers(z, phase)
         head = (z, before, drive, self._force(phase), self._weights_t, self._weights, nonlinearity.code)
         self._tiles(relax_leaky, (*head, stretch.eps, phase.steps, at, gain), stretch, states)
@@ -168,6 +167,14 @@ class FusedLeaky(Engine):
         head = (a, before, self._force(phase), self._weights, gain, stretch.eps, phase.steps)
         self._tiles(relax_transpose, head, stretch, states)
         return a, before, states if phase.record else None
+
+    def _drive(self, x: Array) -> Array:
+        """U x + b on whole tiles: a BLAS sums odd rows in another order, and lanes that are twins must not differ."""
+        lanes = len(x)
+        whole = np.zeros((-(-lanes // TILE) * TILE, x.shape[1]), self._dtype)
+        whole[:lanes] = x
+        with one_blas_thread():
+            return np.ascontiguousarray(self._substrate.drive(whole, self._theta)[:lanes], self._dtype)
 
     def _buffers(self, z: Array, phase: Phase) -> tuple[Array, Array, Array]:
         count = 1 + phase.steps // phase.record if phase.record else 0
@@ -187,16 +194,14 @@ class FusedLeaky(Engine):
         lane_address = (stretch.ids.astype(np.uint32), stretch.repeats.astype(np.uint32))
         tail = (amplitude, *address, *lane_address, noise.coarse, 0, stretch.phase.record, states)
 
-        def run(lo: int) -> None:
-            kernel(*head, *tail, lo, min(lo + TILE, lanes))
-
+        tiles = [(lo, min(lo + TILE, lanes)) for lo in range(0, lanes, TILE)]
         with one_blas_thread():
             if self._threads == 1:
-                for lo in range(0, lanes, TILE):
-                    run(lo)
+                for lo, hi in tiles:
+                    kernel(*head, *tail, lo, hi)
             else:
                 self._pool = self._pool or ThreadPoolExecutor(self._threads, thread_name_prefix="hwsim-relax")
-                list(self._pool.map(run, range(0, lanes, TILE)))
+                list(self._pool.map(lambda tile: kernel(*head, *tail, *tile), tiles))
 
     def close(self) -> None:
         if self._pool is not None:

@@ -171,7 +171,8 @@ class SimulatedDevice(Device):
         return saved if self._held is None else {**saved, "held": self._held}
 
     def restore(self, saved: Mapping[str, Array]) -> None:
-        self._own_noise = self._own_noise.at_step(int(saved["noise_step"]))
+        if "noise_step" in saved:
+            self._own_noise = self._own_noise.at_step(int(saved["noise_step"]))
         self._held = saved.get("held")
 
     def close(self) -> None:
@@ -242,7 +243,7 @@ class SimulatedDevice(Device):
                 return self._held
 
     def _noise_lanes(self, plan: Plan) -> tuple[Array, Array]:
-        """Sample ids and repeats as the noise sees them: without twins no two lanes share any."""
+        """Sample ids and repeats as the noise sees them: where it is not addressable, no two lanes share any."""
         ids = np.asarray(plan.ids)
         repeats = np.zeros_like(ids) if plan.repeats is None else np.asarray(plan.repeats)
         shared = self._spec.capabilities & {Capability.TWINS, Capability.REPLAYABLE_NOISE}

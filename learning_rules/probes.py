@@ -22,6 +22,9 @@ from hwsim.contracts.plan import At, Phase, Plan, Relaxation, Rest, Start
 from hwsim.contracts.rule import Cost, Needs
 from hwsim.contracts.task import Batch
 
+SATURATED = 1e-6
+"""Smallest slope of a unit, against 1 at rest, by which a signal is divided."""
+
 
 class Form(enum.Enum):
     """How a signal is put in."""
@@ -170,7 +173,7 @@ class Corrected(Probe):
 
     @property
     def needs(self) -> Needs:
-        return Needs(capabilities=frozenset({Capability.CORRECT}) | _twin_needs(self.shared_noise))
+        return Needs(capabilities=frozenset({Capability.CORRECT}) | _twin_needs(self.shared_noise), from_free=True)
 
     def respond(
         self,
@@ -192,14 +195,15 @@ class Corrected(Probe):
 class Reciprocal(Probe):
     """Natural dynamics of a reciprocal substrate, through its metric: `J^T = S J S^-1`.
 
-    Stimulate with `S^-1 c`, read `S` times the response. Error O(amplitude^2). Cost: 2 B settles of `steps`.
+    Stimulate with `S^-1 c`, read `S` times the response, S held at 1e-6 or more. Error O(amplitude^2). Cost: 2 B
+    settles of `steps`.
     """
 
     shared_noise: bool = False
 
     @property
     def needs(self) -> Needs:
-        return Needs(capabilities=_twin_needs(self.shared_noise), reciprocal=True)
+        return Needs(capabilities=_twin_needs(self.shared_noise), reciprocal=True, from_free=True)
 
     def respond(
         self,
@@ -211,6 +215,8 @@ class Reciprocal(Probe):
         noise: NoisePath,
     ) -> Response:
         metric = device.synapses.metric(at, theta)
+        # a saturated unit neither answers nor drives: the floor keeps its stimulus finite
+        metric = namespace(at).clip(metric, SATURATED, None)
         direction, length = _direction(stimulus.signal / metric)
         phase = _phase(direction, stimulus)
         run, cost = _settle_pair(device, batch, at, phase, self.shared_noise, noise)

@@ -77,6 +77,13 @@ class DeviceSpec:
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise InputError(f"a device needs {name} > 0 and finite; found {name}={value}")
+        if unknown := self.ranges.keys() - self.shapes.keys():
+            raise InputError(f"ranges name the blocks {sorted(unknown)}; the device holds {sorted(self.shapes)}")
+        for name, (low, high) in self.ranges.items():
+            if not low <= high:
+                raise InputError(f"the range of block {name} must be (lowest, highest); found ({low}, {high})")
+        if isinstance(self.start, At):
+            raise InputError("a device is deployed from Rest(), RandomStart(sigma) or Carry(), not from a given state")
 
     @property
     def step_size(self) -> float:
@@ -193,7 +200,8 @@ class Device(ABC):
         Args:
             plan: what to do.
             noise: the address of the temporal noise. A device that cannot replay noise (no `replayable_noise`) makes
-                its own whatever the address, as under `PHYSICAL`; lanes share it only with capability `twins`.
+                its own whatever the address, as under `PHYSICAL`; lanes with one address then share it only where the
+                device has `twins`.
 
         Raises:
             InputError, CapabilityError: see `DeviceSpec.check_plan`. Physics never raises: see `Outcome`.

@@ -110,7 +110,7 @@ class NoisePath:
         return self.repeated(BRANCH_REPEATS * i)
 
     def coarsen(self, m: int) -> NoisePath:
-        """The same Brownian path seen in steps `m` times as long.
+        """The same Brownian path seen in steps `m` times as long.  Only the thermal stream is a path in time.
 
         The deviate of coarse step k is sum_{j=0}^{m-1} xi_{k m + j} / sqrt(m): summed increments, renormalised.  A step
         size m eps with this path and one of eps with the fine path see the same noise, which convergence tests need.
@@ -145,13 +145,14 @@ class NoisePath:
         Cost: about 60 ns per deviate and fine step; `hwsim.kernels.fill_normals` draws the same ones faster.
         """
         word = address_word(stream, phase, self.repeat, repeats)
-        check_times(first, steps, self.coarse)
+        coarse = self.coarse if stream == Stream.THERMAL else 1
+        check_times(first, steps, coarse)
         ids = check_ids(sample_ids)
         blocks = 8 * -(-units // 32)
         shape = (steps, len(ids), blocks)
-        times = np.arange(first, first + steps, dtype=np.uint64) * np.uint64(self.coarse)
+        times = np.arange(first, first + steps, dtype=np.uint64) * np.uint64(coarse)
         total = np.zeros((steps, len(ids), 4 * blocks))
-        for fine in range(self.coarse):
+        for fine in range(coarse):
             axes = (
                 (times + np.uint64(fine))[:, None, None],
                 np.arange(blocks, dtype=np.uint64)[None, None, :],
@@ -160,7 +161,7 @@ class NoisePath:
             )
             counter = np.stack([np.broadcast_to(axis, shape).astype(np.uint32) for axis in axes])
             total += _box_muller(philox(counter, (self.seed, self.step)))
-        return np.ascontiguousarray(total[:, :, :units]) / np.sqrt(self.coarse)
+        return np.ascontiguousarray(total[:, :, :units]) / np.sqrt(coarse)
 
 
 def address_word(

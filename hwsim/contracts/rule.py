@@ -15,7 +15,7 @@ from .device import Capability, Device, DeviceSpec
 from .errors import CapabilityError, InputError
 from .noise import NoisePath
 from .parameters import Parameters
-from .plan import Phase, Plan, Relaxation
+from .plan import Phase, Plan, Relaxation, Rest
 from .task import Batch, Task
 
 RULES = "hwsim.learning_rules"
@@ -41,27 +41,42 @@ class Needs:
         capabilities: must all be in the spec.
         record: the free phase must be recorded every `record`-th step; 0 where no recording is needed.
         reciprocal: the synapses must offer a metric.
+        from_free: probes begin at the free state. A device that cannot load it must come to it again by settling from
+            rest; from any other start it would come to another state.
     """
 
     capabilities: frozenset[Capability] = frozenset()
     record: int = 0
     reciprocal: bool = False
+    from_free: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             capabilities=self.capabilities | other.capabilities,
             record=math.gcd(self.record, other.record),
             reciprocal=self.reciprocal or other.reciprocal,
+            from_free=self.from_free or other.from_free,
         )
 
     def met_by(self, spec: DeviceSpec) -> bool:
         """Whether a device with this spec can serve."""
-        return not spec.missing(self.all_capabilities) and (spec.reciprocal or not self.reciprocal)
+        return not self.lacking(spec)
 
-    @property
-    def all_capabilities(self) -> frozenset[Capability]:
-        """The capabilities, recording included where it is needed."""
-        return self.capabilities | ({Capability.RECORD} if self.record else frozenset())
+    def lacking(self, spec: DeviceSpec) -> list[str]:
+        """What a device with this spec lacks, in words."""
+        lacking = [f"{c.name.lower()} ({c.value})" for c in spec.missing(self.on(spec))]
+        if self.reciprocal and not spec.reciprocal:
+            lacking.append("reciprocal couplings (a metric S with J^T = S J S^-1)")
+        return sorted(lacking)
+
+    def on(self, spec: DeviceSpec) -> frozenset[Capability]:
+        """All capabilities that are needed on a device that is deployed like this one."""
+        needed = self.capabilities
+        if self.record:
+            needed |= {Capability.RECORD}
+        if self.from_free and not isinstance(spec.start, Rest):
+            needed |= {Capability.LOAD_STATE}
+        return needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,17 +298,12 @@ def require(rule: LearningRule, spec: DeviceSpec) -> None:
     Raises:
         CapabilityError: names what is missing and the registered rules that would work on this device.
     """
-    needs = rule.needs
-    if needs.met_by(spec):
-        return
-    missing = [f"{c.name.lower()} ({c.value})" for c in spec.missing(needs.all_capabilities)]
-    if needs.reciprocal and not spec.reciprocal:
-        missing.append("reciprocal couplings (a metric S with J^T = S J S^-1)")
-    working = ", ".join(rules_for(spec)) or "none of the registered ones"
-    raise CapabilityError(
-        f"{type(rule).__name__} needs {'; '.join(sorted(missing))}, which this device does not offer. "
-        f"Rules that would work on it: {working}"
-    )
+    if lacking := rule.needs.lacking(spec):
+        working = ", ".join(rules_for(spec)) or "none of the registered ones"
+        raise CapabilityError(
+            f"{type(rule).__name__} needs {'; '.join(lacking)}, which this device does not offer. "
+            f"Rules that would work on it: {working}"
+        )
 
 
 def rules_for(spec: DeviceSpec) -> list[str]:

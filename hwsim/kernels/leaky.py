@@ -43,6 +43,12 @@ _ROWS = 32
 
 
 @kernel(inline=True)
+def _whole(lanes: int, batch: int) -> int:
+    """Rows of the products of a tile; a lane that is alone in its batch has no twin to agree with."""
+    return 1 if batch == 1 else (lanes + _ROWS - 1) // _ROWS * _ROWS
+
+
+@kernel(inline=True)
 def _copy(source: FloatArray, target: FloatArray) -> None:
     for row in range(target.shape[0]):
         for unit in range(target.shape[1]):
@@ -116,7 +122,7 @@ def _relax_leaky(
 ) -> None:
     lanes, units = hi - lo, z.shape[1]
     corrected = at.shape[0] > 0
-    rows = (lanes + _ROWS - 1) // _ROWS * _ROWS
+    rows = _whole(lanes, z.shape[0])
     now = z[lo:hi]
     rate = np.zeros((rows, units), z.dtype)
     inflow = np.empty((rows, units), z.dtype)
@@ -180,7 +186,7 @@ def _relax_transpose(
     hi: int,
 ) -> None:
     lanes, units = hi - lo, a.shape[1]
-    rows = (lanes + _ROWS - 1) // _ROWS * _ROWS
+    rows = _whole(lanes, a.shape[0])
     now = a[lo:hi]
     signal = np.zeros((rows, units), a.dtype)
     inflow = np.empty((rows, units), a.dtype)

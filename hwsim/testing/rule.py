@@ -196,8 +196,8 @@ def _needs(trial: _Trial) -> None:
     """With only what it needs, a rule works as well."""
     rule = trial.rule
     needs = rule.needs
-    least = _limited(trial, needs.all_capabilities, reciprocal=needs.reciprocal)
-    law = f"a rule works on a device that has only what it needs ({_names(needs.all_capabilities)})"
+    least = _limited(trial, needs.on(trial.bench.spec), reciprocal=needs.reciprocal)
+    law = f"a rule works on a device that has only what it needs ({_names(needs.on(trial.bench.spec))})"
     with least() as device:
         require(rule, device.spec)
         try:
@@ -210,7 +210,7 @@ def _needs(trial: _Trial) -> None:
         return
     if isinstance(trial.bench.spec.start, RandomStart):
         # the deployed start is drawn from the noise path, which is no need of the rule
-        kept = needs.all_capabilities | ({Capability.REPLAYABLE_NOISE} & trial.bench.spec.capabilities)
+        kept = needs.on(trial.bench.spec) | ({Capability.REPLAYABLE_NOISE} & trial.bench.spec.capabilities)
         with _limited(trial, kept, reciprocal=needs.reciprocal)() as device:
             found = trial.on(device)[1].gradients
     blocks_close(f"{law}, and says the same there", found, trial.once.gradients, trial.relative)
@@ -227,7 +227,9 @@ def _names(capabilities: frozenset[Capability]) -> str:
 def _required(trial: _Trial) -> None:
     rule, spec = trial.rule, trial.bench.spec
     require(rule, spec)
-    lacking = {c.name.lower(): replace(spec, capabilities=spec.capabilities - {c}) for c in rule.needs.all_capabilities}
+    lacking = {
+        c.name.lower(): replace(spec, capabilities=spec.capabilities - {c}) for c in rule.needs.on(trial.bench.spec)
+    }
     if rule.needs.reciprocal:
         lacking["reciprocal"] = replace(spec, reciprocal=False)
     for name, less in lacking.items():
