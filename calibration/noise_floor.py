@@ -20,7 +20,7 @@ class NoiseFloor:
 
     Args:
         per_unit: [N] standard deviation over repeats, pooled over inputs, state units.
-        rms: the same pooled over units: what `DeviceSpec.noise_floor` states.
+        rms: the same pooled over units.
         standard_error: of `rms`, for nearly normal, independent repeats: `rms / sqrt(2 degrees of freedom)`.
         repeats: settlings of each input.
     """

@@ -127,6 +127,8 @@ def _step(z: Array, flow: Callable[[Array, int], Array], stretch: Stretch) -> tu
 class FusedLeaky(Engine):
     """The fused Numba kernels for dense leaky networks: one GEMM and one pass over the units per step.
 
+    Lanes that are twins keep the same bits (in float64 up to 256 units; above, OpenBLAS may round their rows apart).
+
     Args:
         threads: lanes run in tiles of 32 on this many threads; the bits do not depend on it.
     """

@@ -111,6 +111,7 @@ class SimulatedDevice(Device):
             start=start,
             tolerance=tolerance,
             capabilities=capabilities,
+            noise_floor=None if self._adc is None else self._adc.lsb / np.sqrt(12.0),
             reciprocal=substrate.reciprocal,
         )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Corrected,
         EquilibriumPropagation,
         FiniteHorizonEP,
-        Reciprocal,
+        Natural,
         Transposed,
     )
     from hwsim.substrates import Identity, LeakyNetwork, Tanh
@@ -49,7 +49,7 @@ _HOME = {
         "Corrected",
         "EquilibriumPropagation",
         "FiniteHorizonEP",
-        "Reciprocal",
+        "Natural",
         "Transposed",
     ),
     "substrates": ("Identity", "LeakyNetwork", "Tanh"),
@@ -76,6 +76,7 @@ __all__ = [
     "Identity",
     "LeakyNetwork",
     "LearningRule",
+    "Natural",
     "NextCharacter",
     "NoisePath",
     "Outcome",
@@ -84,7 +85,6 @@ __all__ = [
     "Plan",
     "RandomStart",
     "ReadoutADC",
-    "Reciprocal",
     "Relaxation",
     "Rest",
     "SimulatedDevice",

@@ -3,7 +3,7 @@
 from .equilibrium import EquilibriumPropagation
 from .finite_horizon import FiniteHorizonEP
 from .homeostat import ContractionHomeostat
-from .probes import Corrected, Form, Probe, Reciprocal, Response, Stimulus, Transposed
+from .probes import Corrected, Form, Natural, Probe, Response, Stimulus, Transposed
 
 __all__ = [
     "ContractionHomeostat",
@@ -11,8 +11,8 @@ __all__ = [
     "EquilibriumPropagation",
     "FiniteHorizonEP",
     "Form",
+    "Natural",
     "Probe",
-    "Reciprocal",
     "Response",
     "Stimulus",
     "Transposed",

@@ -25,7 +25,7 @@ class EquilibriumPropagation(LearningRule):
 
     (the force here is +beta c, so that a -> -J^-T c is the adjoint itself). It estimates the gradient of `L(z*)`, not
     of the deployed `L(z_T)`. beta differs per sample: `beta = nudge / |c|`, so that every nudge has the same length.
-    With `probe=Corrected()` this is centered asymmetric EP, with `Reciprocal()` EP on symmetric couplings, and with
+    With `probe=Corrected()` this is centered asymmetric EP, with `Natural()` EP on symmetric couplings, and with
     `Transposed()` dyadic EP.
 
     Args:

@@ -192,7 +192,7 @@ class Corrected(Probe):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Reciprocal(Probe):
+class Natural(Probe):
     """Natural dynamics of a reciprocal substrate, through its metric: `J^T = S J S^-1`.
 
     Stimulate with `S^-1 c`, read `S` times the response, S held at 1e-6 or more. Error O(amplitude^2). Cost: 2 B

@@ -24,7 +24,7 @@ from hwsim.learning_rules import (
     Corrected,
     EquilibriumPropagation,
     FiniteHorizonEP,
-    Reciprocal,
+    Natural,
     Transposed,
 )
 from hwsim.reference import BPTT, EquilibriumAdjoint
@@ -116,11 +116,11 @@ DEVICES: dict[str, Callable[[Substrate], Device]] = {
 
 RULES: dict[str, Callable[[], LearningRule]] = {
     "EP": EquilibriumPropagation,
-    "EP, reciprocal": lambda: EquilibriumPropagation(probe=Reciprocal()),
+    "EP, reciprocal": lambda: EquilibriumPropagation(probe=Natural()),
     "EP, transposed": lambda: EquilibriumPropagation(probe=Transposed(), steps=15),
     "EP, shared noise": lambda: EquilibriumPropagation(probe=Corrected(shared_noise=True)),
     "finite horizon": FiniteHorizonEP,
-    "finite horizon, reciprocal": lambda: FiniteHorizonEP(probe=Reciprocal()),
+    "finite horizon, reciprocal": lambda: FiniteHorizonEP(probe=Natural()),
     "finite horizon, corrected": lambda: FiniteHorizonEP(probe=Corrected()),
     "homeostat": ContractionHomeostat,
     "EP + homeostat": lambda: EquilibriumPropagation() + 10 * ContractionHomeostat(),

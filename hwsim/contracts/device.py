@@ -53,7 +53,8 @@ class DeviceSpec:
         start: how the deployed settling begins.
         tolerance: a lane is settled when its residual is at most this, state units per time constant.
         capabilities: what it can do.
-        noise_floor: rms error of one read of one unit after a deployed settling, state units, if known.
+        noise_floor: rms error that reading adds to one unit, state units, if known. Thermal fluctuation is no such
+            error: it is the state's own.
         power: watt while settling, if known.
         reciprocal: whether the couplings are reciprocal, so that `synapses.metric` exists.
     """

@@ -13,11 +13,12 @@ from .device import check_device
 from .limited import LimitedDevice, MeteredDevice, WrappedDevice
 from .rule import check_rule
 from .substrate import check_substrate
-from .task import RandomRegression
+from .task import RandomClasses, RandomRegression
 
 __all__ = [
     "LimitedDevice",
     "MeteredDevice",
+    "RandomClasses",
     "RandomRegression",
     "WrappedDevice",
     "check_device",

@@ -1,4 +1,4 @@
-"""A task with nothing behind it, for suites that need one."""
+"""Tasks with nothing behind them, for suites and tests that need one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.task import Batch, Task
+from hwsim.tasks import Classification
 
 
 @final
@@ -66,3 +67,32 @@ class RandomRegression(Task):
 
     def _error(self, z: Float[Array, "B N"], targets: Float[Array, "B K"], theta: Parameters) -> Float[Array, "B K"]:
         return z @ theta["readout.V"].T + theta["readout.c"] - targets
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RandomClasses(Classification):
+    """Random inputs with random labels under a softmax cross-entropy.
+
+    Args:
+        units, inputs: N and M of the device.
+        classes: number of labels.
+        lanes: samples of the validation batch.
+    """
+
+    units: int
+    inputs: int = 4
+    classes: int = 3
+    lanes: int = 8
+
+    def training_batch(self, step: int, size: int, seed: int) -> Batch:
+        draw = np.random.default_rng([seed, step])
+        return Batch(
+            inputs=draw.standard_normal((size, self.inputs)),
+            targets=draw.integers(0, self.classes, size),
+            ids=np.arange(size),
+        )
+
+    @property
+    def validation(self) -> Batch:
+        return self.training_batch(0, self.lanes, 99)
