@@ -169,7 +169,7 @@ def test_a_run_that_diverges_is_a_result(tmp_path):
 
 @pytest.mark.parametrize("start", ["random", "carry"])
 def test_ctrl_c_saves_and_resume_goes_on_to_the_same_bits(start, tmp_path):
-    options = [*TINY, "--steps", 120, "--horizon", 100, "--start", start, "--noise", 0.05, "--jobs", 2]
+    options = [*TINY, "--steps", 200, "--horizon", 100, "--start", start, "--noise", 0.05, "--jobs", 2]
     options += ["--methods", "bptt,ep_homeostat,finite_horizon_ep", "--every", 20]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert hwsim(*options, "--out", whole).returncode == 0
@@ -177,7 +177,7 @@ def test_ctrl_c_saves_and_resume_goes_on_to_the_same_bits(start, tmp_path):
     command = [*HWSIM, *map(str, options), "--out", str(parts)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         for line in running.stderr:
-            if "step 12 of 120" in line:
+            if "step 20 of 200" in line:
                 os.kill(running.pid, signal.SIGINT)
                 break
         said = running.stderr.read()

@@ -16,7 +16,7 @@ from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import CapabilityError, InputError
 from hwsim.contracts.noise import BRANCH_REPEATS
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.plan import RandomStart
+from hwsim.contracts.plan import Carry, RandomStart
 from hwsim.contracts.rule import Cost, Estimate, Kind, LearningRule, Needs, Sum, require, rules_for, settle_free
 from hwsim.devices import ThermalNoise
 from hwsim.learning_rules import (
@@ -137,6 +137,7 @@ def test_sums_are_as_demanding_as_their_terms():
         ),
         record=1,
         reciprocal=True,
+        from_free=True,
     )
     assert (Needs(record=4) | Needs(record=6)).record == 2  # every state that either wants
     assert (Needs() | Needs(record=3)).record == 3
@@ -170,6 +171,15 @@ def test_a_rule_that_a_device_cannot_serve_names_those_that_it_can():
     nothing = setting(capabilities=frozenset()).device.spec
     with pytest.raises(CapabilityError, match=r"record \(record states while settling\).*none of the registered ones"):
         require(FiniteHorizonEP(), nothing)
+
+
+def test_probes_need_a_way_back_to_the_free_state():
+    """Without load_state a rest start leads there again; a random or carried one would lead elsewhere."""
+    spec = dataclasses.replace(setting(2).device.spec, capabilities=SIMULATED - {Capability.LOAD_STATE})
+    require(EquilibriumPropagation(), spec)
+    for start in (RandomStart(1.0), Carry()):
+        with pytest.raises(CapabilityError, match=r"EquilibriumPropagation needs load_state .*would work on it: "):
+            require(EquilibriumPropagation(), dataclasses.replace(spec, start=start))
 
 
 def test_cost_counts_every_lane():

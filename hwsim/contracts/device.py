@@ -83,8 +83,6 @@ class DeviceSpec:
         for name, (low, high) in self.ranges.items():
             if not low <= high:
                 raise InputError(f"the range of block {name} must be (lowest, highest); found ({low}, {high})")
-        if isinstance(self.start, At):
-            raise InputError("a device is deployed from Rest(), RandomStart(sigma) or Carry(), not from a given state")
 
     @property
     def step_size(self) -> float:
