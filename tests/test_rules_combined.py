@@ -18,7 +18,7 @@ from hwsim.contracts.noise import BRANCH_REPEATS
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Carry, RandomStart
 from hwsim.contracts.rule import Cost, Estimate, Kind, LearningRule, Needs, Sum, require, rules_for, settle_free
-from hwsim.devices import ThermalNoise
+from hwsim.devices import SIMULATED, ThermalNoise
 from hwsim.learning_rules import (
     ContractionHomeostat,
     Corrected,
