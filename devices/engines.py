@@ -19,7 +19,7 @@ from hwsim.contracts.substrate import Substrate
 from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates import LeakyNetwork
 
-TILE = 32
+TILE = 64
 """Lanes per tile. Fixed, so that the same sums run in the same order on any number of threads."""
 
 

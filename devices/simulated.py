@@ -211,14 +211,16 @@ class SimulatedDevice(Device):
 
     def _read(self, z: Array, before: Array, states: Array | None) -> Relaxation:
         """What the digital side sees. The residual is the analog one, which a simulator knows better than its ADC."""
-        velocity = (z - before) / self._spec.step_size
-        residual = np.sqrt(np.mean(velocity * velocity, axis=1))
+        change = z - before
+        residual = np.sqrt(np.einsum("bn,bn->b", change, change) / self._spec.units) / self._spec.step_size
         outcome = np.where(residual <= self._spec.tolerance, Outcome.SETTLED, Outcome.UNSETTLED)
-        final, clipped = (z, np.zeros_like(z, bool)) if self._adc is None else self._adc.read(z)
-        if states is not None and self._adc is not None:
-            states, states_clipped = self._adc.read(states)
-            clipped = clipped | states_clipped.any(axis=0)
-        outcome = np.where(clipped.any(axis=1), Outcome.SATURATED, outcome)
+        final = z
+        if self._adc is not None:
+            final, clipped = self._adc.read(z)
+            if states is not None:
+                states, states_clipped = self._adc.read(states)
+                clipped = clipped | states_clipped.any(axis=0)
+            outcome = np.where(clipped.any(axis=1), Outcome.SATURATED, outcome)
         outcome = np.where(np.isfinite(z).all(axis=1), outcome, Outcome.DIVERGED)
         return Relaxation(final=final, states=states, residual=residual, outcome=outcome)
 

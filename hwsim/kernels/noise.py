@@ -105,7 +105,8 @@ def normal_tile(
     Cost: 1.1 ns (float32) or 1.8 ns (float64) per deviate and fine step, AVX-512 at 2.6 GHz.
     """
     k0, k1 = np.uint64(seed), np.uint64(step)
-    out[:] = 0
+    if coarse > 1:
+        out[:] = 0
     for fine in range(coarse):
         c0 = np.uint64(time * coarse + fine)
         for row in range(out.shape[0]):
@@ -117,10 +118,15 @@ def normal_tile(
                     x0, x1, x2, x3 = philox(c0, block + np.uint64(lane), c2, c3, k0, k1)
                     n0, n1 = box_muller(x0, x1, out[0, 0])
                     n2, n3 = box_muller(x2, x3, out[0, 0])
-                    out[row, base + lane] += n0
-                    out[row, base + lane + _LANES] += n1
-                    out[row, base + lane + _2_LANES] += n2
-                    out[row, base + lane + _3_LANES] += n3
+                    if coarse > 1:
+                        n0 += out[row, base + lane]
+                        n1 += out[row, base + lane + _LANES]
+                        n2 += out[row, base + lane + _2_LANES]
+                        n3 += out[row, base + lane + _3_LANES]
+                    out[row, base + lane] = n0
+                    out[row, base + lane + _LANES] = n1
+                    out[row, base + lane + _2_LANES] = n2
+                    out[row, base + lane + _3_LANES] = n3
     if coarse > 1:
         out /= out.dtype.type(math.sqrt(coarse))
 
