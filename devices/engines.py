@@ -16,7 +16,6 @@ from hwsim.contracts.noise import NoisePath, Stream
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Phase
 from hwsim.contracts.substrate import Substrate
-from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates import LeakyNetwork
 
 TILE = 64
@@ -49,7 +48,7 @@ class Stretch:
 
 
 class Engine(ABC):
-    """Runs phases of one substrate. All states are [B, N] in `dtype` and C-contiguous."""
+    """Runs phases of one substrate. All states are [B, N] in `dtype` and C-contiguous; BLAS is held to one thread."""
 
     @abstractmethod
     def program(self, substrate: Substrate, theta: Parameters, dtype: np.dtype[Any]) -> None:
@@ -175,8 +174,7 @@ class FusedLeaky(Engine):
         lanes = len(x)
         whole = np.zeros((-(-lanes // TILE) * TILE, x.shape[1]), self._dtype)
         whole[:lanes] = x
-        with one_blas_thread():
-            return np.ascontiguousarray(self._substrate.drive(whole, self._theta)[:lanes], self._dtype)
+        return np.ascontiguousarray(self._substrate.drive(whole, self._theta)[:lanes], self._dtype)
 
     def _buffers(self, z: Array, phase: Phase) -> tuple[Array, Array, Array]:
         count = 1 + phase.steps // phase.record if phase.record else 0
@@ -197,13 +195,12 @@ class FusedLeaky(Engine):
         tail = (amplitude, *address, *lane_address, noise.coarse, 0, stretch.phase.record, states)
 
         tiles = [(lo, min(lo + TILE, lanes)) for lo in range(0, lanes, TILE)]
-        with one_blas_thread():
-            if self._threads == 1:
-                for lo, hi in tiles:
-                    kernel(*head, *tail, lo, hi)
-            else:
-                self._pool = self._pool or ThreadPoolExecutor(self._threads, thread_name_prefix="hwsim-relax")
-                list(self._pool.map(lambda tile: kernel(*head, *tail, *tile), tiles))
+        if self._threads == 1:
+            for lo, hi in tiles:
+                kernel(*head, *tail, lo, hi)
+        else:
+            self._pool = self._pool or ThreadPoolExecutor(self._threads, thread_name_prefix="hwsim-relax")
+            list(self._pool.map(lambda tile: kernel(*head, *tail, *tile), tiles))
 
     def close(self) -> None:
         if self._pool is not None:

@@ -15,6 +15,7 @@ from hwsim.contracts.noise import NoisePath, PhysicalNoise, Stream
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Carry, Outcome, Plan, RandomStart, Relaxation, Rest, Start
 from hwsim.contracts.substrate import LocalSynapses, Substrate, Synapses
+from hwsim.contracts.threads import one_blas_thread
 
 from .engines import Engine, Stretch, engine_for
 from .imperfections import Imperfection, ReadoutADC, ThermalNoise
@@ -204,7 +205,7 @@ class SimulatedDevice(Device):
                 repeats=repeats,
             )
             # a blow-up is an outcome, not a floating-point warning
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
                 z, before, states = settle(z, stretch)
                 results.append(self._read(z, before, states))
         return z, tuple(results)

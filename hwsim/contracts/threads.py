@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
+from typing import Any
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
     """A context in which every BLAS of this process runs on one thread.
 
     OpenBLAS sums in another order on another number of threads, so that the same seed would give other bits; and at the
     sizes of one tile its threads cost more than they bring. hwsim runs lanes or whole runs side by side instead.
+
+    Cost: a few microseconds, and nothing is set where one thread is what there is already.
     """
-    return _controller().limit(limits=1, user_api="blas")
+    more = [(library, threads) for library in _blas() if (threads := library.get_num_threads()) != 1]
+    for library, _ in more:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, threads in more:
+            library.set_num_threads(threads)
 
 
 @cache
-def _controller() -> ThreadpoolController:
+def _blas() -> tuple[Any, ...]:
+    """The BLAS libraries of this process, as threadpoolctl controls them."""
     import scipy.linalg.cython_blas  # noqa: F401  # the BLAS behind Numba's dot must be loaded to be found
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return tuple(found for found in ThreadpoolController().lib_controllers if found.user_api == "blas")
