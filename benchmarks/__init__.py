@@ -1,0 +1,1 @@
+"""How fast hwsim is, beside the loops that a good engineer would write. Run `python -m benchmarks`; see README.md."""

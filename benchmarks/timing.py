@@ -1,0 +1,168 @@
+"""Timing several runs of the same job in turns, so that a change of the machine's load meets them all alike."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+SHORTEST = 3e-3
+"""Seconds that one sample lasts at least; shorter calls are repeated within it."""
+PATIENCE = 0.3
+"""Seconds that the samples of an optional contender may take on average."""
+NAP, NAPS, ASLEEP = 0.005, 100, 0.1
+"""Seconds of one nap before a sample, the most naps, and the CPU time within a nap at which all threads count as asleep:
+idle threads of OpenBLAS go on spinning for 0.1 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Something to be timed.
+
+    Args:
+        call: the job, once.
+        settings: what holds while it runs (numbers of threads), entered before the clock starts.
+        optional: whether it may be given up, see `interleaved`.
+    """
+
+    call: Callable[[], object]
+    settings: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """One time in units of another, read in three ways that agree on a machine that does nothing else.
+
+    Args:
+        wall: median over rounds of the ratio within the round. Under load a long call is interrupted more often than a
+            short one, so that it errs to the disadvantage of the long one.
+        minima: of the shortest wall times.
+        cpu: as `wall`, in CPU time of all threads together.
+    """
+
+    wall: float
+    minima: float
+    cpu: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds per call, one entry for each round.
+
+    Args:
+        wall: as the clock on the wall tells.
+        cpu: as the process was charged, all threads together: what other programs take is not in it.
+    """
+
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Of the wall times."""
+        return statistics.median(self.wall)
+
+    @property
+    def minimum(self) -> float:
+        """Of the wall times."""
+        return min(self.wall)
+
+    @property
+    def cpu_median(self) -> float:
+        """Of the CPU times."""
+        return statistics.median(self.cpu)
+
+    def over(self, other: Timing) -> Ratio:
+        """This time in units of the other's, taken in the same rounds."""
+        return Ratio(
+            wall=statistics.median(a / b for a, b in zip(self.wall, other.wall, strict=True)),
+            minima=self.minimum / other.minimum,
+            cpu=statistics.median(a / b for a, b in zip(self.cpu, other.cpu, strict=True)),
+        )
+
+    def to_json(self) -> dict[str, float | int]:
+        """In milliseconds."""
+        return {
+            "median_ms": 1e3 * self.median,
+            "minimum_ms": 1e3 * self.minimum,
+            "cpu_median_ms": 1e3 * self.cpu_median,
+            "rounds": len(self.wall),
+        }
+
+
+def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Timing]:
+    """Time all contenders once in every round, each round beginning with another one.
+
+    Before each sample stands a pause until the predecessor's threads are asleep, and one untimed call, so that
+    the contender finds its own data in the caches and its own threads awake. The garbage collector rests.
+
+    An optional contender that takes longer than `PATIENCE` is given up and missing from the result: on a busy machine,
+    threads that wait for each other by spinning can take a thousand times as long as they need.
+    """
+    calls = {name: _calls_per_sample(contender) for name, contender in contenders.items()}
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    going = list(contenders)
+    with _no_garbage_collection():
+        for turn in range(rounds):
+            first = turn % len(going)
+            for name in going[first:] + going[:first]:
+                samples[name].append(_sample(contenders[name], calls[name]))
+            spent = {name: calls[name] * sum(wall for wall, _ in samples[name]) for name in going}
+            going = [name for name in going if not contenders[name].optional or spent[name] < PATIENCE * rounds]
+    return {
+        name: Timing(wall=tuple(wall for wall, _ in samples[name]), cpu=tuple(cpu for _, cpu in samples[name]))
+        for name in contenders
+        if len(samples[name]) == rounds
+    }
+
+
+def _calls_per_sample(contender: Contender) -> int:
+    """How often to call within a sample. The first of these calls may compile, and does not count."""
+    with contender.settings():
+        contender.call()
+        seconds, _ = _timed(contender.call, 1)
+        if seconds < SHORTEST:
+            seconds = min(_timed(contender.call, 1)[0] for _ in range(3))
+    return max(1, math.ceil(SHORTEST / seconds))
+
+
+def _sample(contender: Contender, calls: int) -> tuple[float, float]:
+    with contender.settings():
+        _until_idle()
+        contender.call()
+        wall, cpu = _timed(contender.call, calls)
+    return wall / calls, cpu / calls
+
+
+def _until_idle() -> None:
+    """Wait for the predecessor's threads to fall asleep."""
+    for _ in range(NAPS):
+        begin = time.process_time()
+        time.sleep(NAP)
+        if time.process_time() - begin < ASLEEP * NAP:
+            return
+
+
+def _timed(call: Callable[[], object], calls: int) -> tuple[float, float]:
+    """(wall, CPU) seconds of `calls` calls."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(calls):
+        call()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
