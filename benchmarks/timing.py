@@ -15,8 +15,8 @@ SHORTEST = 3e-3
 PATIENCE = 0.3
 """Seconds that the samples of an optional contender may take on average."""
 NAP, NAPS, ASLEEP = 0.005, 100, 0.1
-"""Seconds of one nap before a sample, the most naps, and the CPU time within a nap at which all threads count as asleep:
-idle threads of OpenBLAS go on spinning for 0.1 s."""
+"""Before a sample: seconds of one nap, the most naps, and the share of a nap in CPU time below which all threads
+count as asleep. Idle threads of OpenBLAS go on spinning for 0.1 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ class Timing:
 def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Timing]:
     """Time all contenders once in every round, each round beginning with another one.
 
-    Before each sample stands a pause until the predecessor's threads are asleep, and one untimed call, so that
-    the contender finds its own data in the caches and its own threads awake. The garbage collector rests.
+    Before each sample stands a pause until the predecessor's threads are asleep, and one untimed call, so that the
+    contender finds its own data in the caches and its own threads awake. The garbage collector rests.
 
     An optional contender that takes longer than `PATIENCE` is given up and missing from the result: on a busy machine,
     threads that wait for each other by spinning can take a thousand times as long as they need.
