@@ -18,8 +18,9 @@ from hwsim.contracts.plan import Phase
 from hwsim.contracts.substrate import Substrate
 from hwsim.substrates import LeakyNetwork
 
-TILE = 64
-"""Lanes per tile. Fixed, so that the same sums run in the same order on any number of threads."""
+TILE, WIDE_TILE, WIDE = 64, 32, 128
+"""Lanes per tile up to 128 units, and above, where two threads pay from 64 lanes on. Borders never depend on the number
+of threads, so that the same sums run in the same order on any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class FusedLeaky(Engine):
     Lanes that are twins keep the same bits (in float64 up to 256 units; above, OpenBLAS may round their rows apart).
 
     Args:
-        threads: lanes run in tiles of 32 on this many threads; the bits do not depend on it.
+        threads: lanes run in tiles of 64 (32 above 128 units) on this many; the bits do not depend on it.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -194,7 +195,8 @@ class FusedLeaky(Engine):
         lane_address = (stretch.ids.astype(np.uint32), stretch.repeats.astype(np.uint32))
         tail = (amplitude, *address, *lane_address, noise.coarse, 0, stretch.phase.record, states)
 
-        tiles = [(lo, min(lo + TILE, lanes)) for lo in range(0, lanes, TILE)]
+        size = TILE if self._substrate.units <= WIDE else WIDE_TILE
+        tiles = [(lo, min(lo + size, lanes)) for lo in range(0, lanes, size)]
         if self._threads == 1:
             for lo, hi in tiles:
                 kernel(*head, *tail, lo, hi)

@@ -124,6 +124,7 @@ class LeakyNetwork(Substrate):
         per_sample: bool = False,
     ) -> Parameters:
         xp = namespace(post)
+        x = xp.astype(x, post.dtype, copy=False)  # or a float32 device would pay for a product in float64
         # the inputs stand still, so their pre-synaptic side needs the time sum of post only
         total = xp.sum(xp.reshape(post, (-1, *post.shape[-2:])), axis=0)
         return Parameters(
