@@ -12,6 +12,7 @@ import pytest
 
 from hwsim.cli import main
 from hwsim.cli.options import METHOD_NAMES
+from hwsim.cli.verdict import Interrupted
 from hwsim.verdict import METHODS, from_json
 from hwsim.verdict.record import SERIES
 
@@ -156,6 +157,23 @@ def test_resuming_a_finished_run_changes_nothing(tiny):
     done = hwsim(*TINY, "--steps", 4, *options, "--resume")
     assert done.returncode == 0, done.stderr
     assert (out / "verdict.json").read_text() == before
+
+
+def test_overwriting_replaces_all_that_was_there(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "v"
+    (out / "runs").mkdir(parents=True)
+    for name in ("settings.json", "verdict.json", "verdict.png", "runs/bptt-1.npz"):
+        (out / name).write_text("old")
+
+    def interrupted(*arguments, **options):
+        raise Interrupted("before anything was measured")
+
+    monkeypatch.setattr("hwsim.cli.verdict._run_all", interrupted)
+    assert main(["verdict", *TINY, "--steps", "4", "--out", str(out), "--overwrite"]) == 130
+    assert "before anything was measured" in capsys.readouterr().err
+    # nothing of the old run is left that could be taken for the new one's
+    assert sorted(path.name for path in out.rglob("*")) == ["runs", "settings.json"]
+    assert json.loads((out / "settings.json").read_text())["task"] == "digits"
 
 
 def test_a_run_that_diverges_is_a_result(tmp_path):

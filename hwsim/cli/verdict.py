@@ -129,6 +129,8 @@ def _open_folder(out: Path, asked: dict[str, Any], *, resume: bool, overwrite: b
                 )
             shutil.rmtree(out / "runs")
             (out / "runs").mkdir()
+            for stale in ("verdict.json", "verdict.png"):  # or an interrupted run would stand beside another's verdict
+                (out / stale).unlink(missing_ok=True)
         elif resume:
             print(f"hwsim verdict: nothing to resume in {out}; starting afresh", file=sys.stderr)
         record.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
