@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from hwsim.contracts.arrays import Array
-from hwsim.contracts.device import Capability, Device, DeviceSpec
-from hwsim.contracts.errors import InputError
+from hwsim.contracts.device import Capability, Device, DeviceSpec, check_ranges
+from hwsim.contracts.errors import InputError, ResumeError
 from hwsim.contracts.noise import NoisePath, PhysicalNoise, Stream
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.plan import At, Carry, Outcome, Plan, RandomStart, Relaxation, Rest, Start
+from hwsim.contracts.plan import At, Carry, Outcome, Phase, Plan, RandomStart, Relaxation, Rest, Start
+from hwsim.contracts.scale import Scale
 from hwsim.contracts.substrate import LocalSynapses, Substrate, Synapses
 from hwsim.contracts.threads import one_blas_thread
+from hwsim.substrates.chip import Chip, DrawnSubstrate
 
-from .engines import Engine, Stretch, engine_for
-from .imperfections import Imperfection, ReadoutADC, ThermalNoise
+from .description import described
+from .engines import Deployment, Engine, Settled, Stretch
+from .fused import engine_for
+from .hardware import Hardware, Lanes
+from .holding import KEYS, Holding
+from .imperfections.contract import Imperfection, WriteReport, WriteStage
+from .integrators import Euler, Integrator
 
 SIMULATED = frozenset(
     {
         Capability.LOAD_STATE,
         Capability.DISPLACE,
+        Capability.CLAMP,
         Capability.RECORD,
         Capability.WAVEFORM,
         Capability.TRANSPOSE,
@@ -34,32 +43,36 @@ SIMULATED = frozenset(
         Capability.MODEL,
     }
 )
-"""What a simulator can do. Pass fewer to stand for hardware that cannot."""
+"""What every simulator can do. Pass fewer to stand for hardware that cannot; pulsed updates add `adjust`."""
 
 
 @final
 class SimulatedDevice(Device):
-    """`z <- z + eps F(z, x)` for `horizon` steps, on the CPU, with noise from an address.
+    """`z <- z + eps F(z, x)` for `horizon` steps, on the CPU, with noise from an address, on one drawn chip.
 
     Args:
         substrate: the physics.
         horizon: T, steps of the deployed settling.
-        step_size: eps = dt / time_constant; stability needs eps below 2 over the field's largest decay rate.
-        time_constant: seconds; only a scale, since the field is dimensionless in time.
+        step_size: eps = dt / time constant; stability needs eps below 2 over the field's largest decay rate.
+        scale: volt, siemens and second of one dimensionless unit; a substrate in physical units has its own.
         start: how the deployed settling begins.
-        imperfections: at most one of each kind.
+        imperfections: of the chip; those that act at one place act in this order.
         capabilities: what rules may use, a subset of `SIMULATED`.
-        ranges: block -> (lowest, highest) programmable value.
+        ranges: block -> (lowest, highest) value that may be programmed, within those of the substrate.
         tolerance: residual below which a lane counts as settled.
         dtype: float32 or float64, of states and of what is programmed.
         threads: over lanes; results do not depend on it.
-        engine: how to step; the fastest one for the substrate unless told.
-        seed: of the device's own noise, used when a plan is run under `PHYSICAL` noise.
+        integrator: how a step is made of the field.
+        engine: what runs the steps; the fastest one for the substrate unless told.
+        die_seed: of what is fixed on the chip.
+        program_seed: of what is drawn at every programming.
+        seed: of the device's own temporal and read noise, used when a plan is run under `PHYSICAL` noise.
 
     Raises:
         InputError: values that make no device.
 
-    Cost of a relaxation on a leaky network: 2 B N^2 T flop and B N T nonlinearities (and normals, with noise).
+    Cost of a relaxation on a leaky network: 2 B N^2 T flop and B N T nonlinearities (and normals, with noise). Noise
+    processes with a memory and read noise hold T B N numbers more.
     """
 
     def __init__(
@@ -68,7 +81,7 @@ class SimulatedDevice(Device):
         *,
         horizon: int,
         step_size: float = 0.1,
-        time_constant: float = 1e-6,
+        scale: Scale | None = None,
         start: Start = Rest(),
         imperfections: Sequence[Imperfection] = (),
         capabilities: frozenset[Capability] = SIMULATED,
@@ -76,44 +89,59 @@ class SimulatedDevice(Device):
         tolerance: float = 1e-3,
         dtype: type[np.floating[Any]] = np.float64,
         threads: int = 1,
+        integrator: type[Integrator] = Euler,
         engine: Engine | None = None,
+        die_seed: int = 0,
+        program_seed: int = 0,
         seed: int = 0,
     ) -> None:
         if unknown := capabilities - SIMULATED:
-            raise InputError(f"a simulated device cannot offer {sorted(c.name.lower() for c in unknown)}")
-        kinds = [type(imperfection) for imperfection in imperfections]
-        if len(set(kinds)) != len(kinds):
-            raise InputError(f"give each kind of imperfection once; found {[kind.__name__ for kind in kinds]}")
+            raise InputError(f"a simulated device cannot be told to offer {sorted(c.name.lower() for c in unknown)}")
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise InputError(f"dtype must be float32 or float64; found {np.dtype(dtype)}")
         if threads < 1:
             raise InputError(f"threads must be at least 1; found {threads}")
-        found = {type(imperfection): imperfection for imperfection in imperfections}
-        thermal, adc = found.pop(ThermalNoise, None), found.pop(ReadoutADC, None)
-        if found:
-            raise InputError(f"this device does not simulate {[kind.__name__ for kind in found]}")
-        self._sigma = thermal.sigma if isinstance(thermal, ThermalNoise) else 0.0
-        self._adc = adc if isinstance(adc, ReadoutADC) else None
-        self._substrate = substrate
+        if scale is not None and substrate.scale is not None and scale != substrate.scale:
+            raise InputError(
+                f"{type(substrate).__name__} is in volts and seconds of its own: leave out scale; found {scale}"
+            )
+        self._scale = scale or substrate.scale or Scale()
+        self._integrator = integrator(step_size)
+        self._hardware = Hardware(
+            imperfections,
+            substrate,
+            scale=self._scale,
+            step_size=step_size,
+            die_seed=die_seed,
+            program_seed=program_seed,
+        )
+        chip = self._hardware.chip
+        self._drawn = DrawnSubstrate(drawing=substrate, chip=chip)
         self._synapses = LocalSynapses(substrate)
         self._dtype = np.dtype(dtype)
         self._engine = engine_for(substrate, threads) if engine is None else engine
+        self._seeds = (die_seed, program_seed)
         self._own_noise = NoisePath(seed=seed)
-        self._theta: Parameters | None = None
-        self._held: Array | None = None
+        self._holding = Holding()
+        self._settled = False
+        self._carried: Array | None = None
+        if self._hardware.adjustable:
+            capabilities = capabilities | {Capability.ADJUST}
         self._spec = DeviceSpec(
             units=substrate.units,
             inputs=substrate.inputs,
             shapes=dict(substrate.shapes()),
-            ranges=dict(ranges or {}),
-            dt=step_size * time_constant,
-            time_constant=time_constant,
+            ranges=_ranges(substrate, ranges or {}, imperfections),
+            dt=step_size * self._scale.second,
+            time_constant=self._scale.second,
             horizon=horizon,
             start=start,
             tolerance=tolerance,
             capabilities=capabilities,
-            noise_floor=None if self._adc is None else self._adc.lsb / np.sqrt(12.0),
+            noise_floor=self._hardware.read_error(),
             reciprocal=substrate.reciprocal,
+            exact_writes=self._hardware.exact_writes,
+            mismatch=_mismatch(chip),
         )
 
     @property
@@ -126,24 +154,70 @@ class SimulatedDevice(Device):
 
     @property
     def model(self) -> Substrate:
+        """The physics of the drawn chip as it was in the latest settling: the judge of what is deployed on it.
+
+        Where it was written or time has passed since, as it would settle now under the device's own noise.
+        """
         self._spec.require({Capability.MODEL}, "Device.model")
-        return self._substrate
+        return self._as_settled()
+
+    @property
+    def scale(self) -> Scale:
+        """What one dimensionless unit is worth on this device."""
+        return self._scale
+
+    @property
+    def chip(self) -> Chip:
+        """What is fixed on this die."""
+        return self._hardware.chip
+
+    @property
+    def real(self) -> Parameters:
+        """The parameters by which it settles now (of `unshared()` physics where the chip is split).
+
+        Raises:
+            InputError: nothing is programmed.
+        """
+        return self._as_settled().real(self._holding.parameters)
+
+    @property
+    def written(self) -> WriteReport:
+        """What happened in all writes so far: clipped, stuck and unverified values, pulses."""
+        return self._holding.report
+
+    def describe(self) -> str:
+        """The device and every source of error and noise with its size, in physical units, as lines of text."""
+        return described(type(self._drawn.drawing).__name__, self._spec, self._scale, self._hardware.describe())
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass after programming, which drift sees. Settling itself takes no time on this clock."""
+        self._holding, self._settled = self._holding.later(seconds), False
 
     def program(self, parameters: Parameters) -> Parameters:
         self._spec.check_parameters(parameters)
-        with np.errstate(over="ignore"):
-            held = parameters.map(lambda block: np.asarray(block, self._dtype))
-        self._spec.check_parameters(held)  # a value may have no number in float32
-        self._theta = held.analog
-        self._engine.program(self._substrate, self._theta, self._dtype)
+        values, report = self._hardware.write(parameters.analog, self._holding.held, self._holding.event)
+        held = self._kept(Parameters(values))
+        self._take_up(held, report)
         return held | parameters.readout
+
+    def adjust(self, pulses: Parameters) -> Parameters:
+        self._spec.require({Capability.ADJUST}, "Device.adjust")
+        held = self._holding.parameters
+        self._spec.check_blocks(pulses)
+        if any(np.any(np.asarray(block) != np.rint(np.asarray(block))) for block in pulses.analog.values()):
+            raise InputError("pulses come in whole numbers: round them before Device.adjust")
+        values, report = self._hardware.adjust(held, pulses.analog, self._holding.event)
+        held = self._kept(Parameters(values))
+        self._take_up(held, report)
+        return held | pulses.readout
 
     def relax(self, plan: Plan, *, noise: NoisePath | PhysicalNoise) -> tuple[Relaxation, ...]:
         self._spec.check_plan(plan)
-        path = self._path(noise)
-        final, results = self._run(self._programmed().relax, self._start(plan, path), plan, path)
+        lanes = self._lanes(plan, noise)
+        start = self._start(plan, lanes)
+        final, results = self._run(self._engine.relax, start, plan, lanes, rails=True)
         if plan.fresh:
-            self._held = final.copy()  # what was read belongs to the reader
+            self._carried = final.copy()  # what was read belongs to the reader
         return results
 
     def relax_transpose(
@@ -155,77 +229,173 @@ class SimulatedDevice(Device):
     ) -> tuple[Relaxation, ...]:
         self._spec.require({Capability.TRANSPOSE}, "relax_transpose")
         self._spec.check_plan(plan)
-        if not isinstance(plan.start, Rest | At) or any(phase.correct_at is not None for phase in plan.phases):
-            raise InputError("relax_transpose begins at Rest() or At(...), and is linear: leave out correct_at")
+        linear = all(phase.correct_at is None and phase.clamp is None for phase in plan.phases)
+        if not (isinstance(plan.start, Rest | At) and linear):
+            raise InputError(
+                "relax_transpose begins at Rest() or At(...), and is linear: leave out correct_at and clamp"
+            )
         at = np.asarray(at, self._dtype)
         self._check_at(at, plan)
         start = np.zeros((plan.lanes, self._spec.units), self._dtype)
         if isinstance(plan.start, At):
             start = np.asarray(plan.start.state, self._dtype)
-        engine = self._programmed()
+        engine, lanes = self._engine, self._lanes(plan, noise)
         _, results = self._run(
-            lambda a, stretch: engine.relax_transpose(a, at, stretch), start, plan, self._path(noise)
+            lambda a, stretch: engine.relax_transpose(a, at, stretch), start, plan, lanes, rails=False
         )
         return results
 
     def save(self) -> Mapping[str, Array]:
-        saved = {"noise_step": np.array(self._own_noise.step)}
-        return saved if self._held is None else {**saved, "held": self._held}
+        saved = self._holding.save() | {
+            "noise_step": np.array(self._own_noise.step),
+            "seeds": np.array(self._seeds),
+            "imperfections": np.frombuffer(self._hardware.fingerprint().encode(), np.uint8),
+        }
+        return saved if self._carried is None else saved | {"carried": self._carried}
 
     def restore(self, saved: Mapping[str, Array]) -> None:
-        if "noise_step" in saved:
-            self._own_noise = self._own_noise.at_step(int(saved["noise_step"]))
-        self._held = saved.get("held")
+        if not saved:
+            return
+        if missing := (KEYS | {"noise_step", "seeds", "imperfections"}) - saved.keys():
+            raise ResumeError(f"the saved device lacks {sorted(missing)}; start this run afresh")
+        if tuple(int(seed) for seed in saved["seeds"]) != self._seeds:
+            raise ResumeError(
+                f"the saved run is of the chip with (die_seed, program_seed) = {tuple(saved['seeds'].tolist())}; "
+                f"this device is {self._seeds}"
+            )
+        told = bytes(np.asarray(saved["imperfections"], np.uint8)).decode()
+        if told != self._hardware.fingerprint():
+            raise ResumeError(
+                f"the saved run is of a chip with the imperfections {told}; "
+                f"this device has {self._hardware.fingerprint()}"
+            )
+        self._own_noise = self._own_noise.at_step(int(saved["noise_step"]))
+        self._carried = saved.get("carried")
+        self._holding = self._holding.restored(saved)
+        if self._holding.held is not None:
+            self._deploy({})
 
     def close(self) -> None:
         self._engine.close()
 
+    def _kept(self, values: Parameters) -> Parameters:
+        """Values as this device holds them; one may have no number in float32, or make no physical sense."""
+        with np.errstate(over="ignore"):
+            held = values.map(lambda block: np.asarray(block, self._dtype))
+        self._spec.check_blocks(held)
+        check_ranges(held, self._drawn.drawing.ranges())
+        return held
+
+    def _take_up(self, held: Parameters, report: WriteReport) -> None:
+        self._holding = self._holding.written(held, report)
+        self._deploy({})
+
+    def _as_settled(self) -> DrawnSubstrate:
+        """The chip as it settled last; before it did, as it would under its own noise."""
+        if self._holding.held is not None and not self._settled and self._hardware.restless:
+            self._realise(self._own_noise)
+        return self._drawn
+
+    def _realise(self, path: NoisePath) -> None:
+        """Let drift, cells and wires act on what is held."""
+        holding = self._holding
+        self._deploy(self._hardware.deviation(self._drawn, holding.parameters, path, holding.wrote, holding.elapsed))
+        self._settled = True
+
+    def _deploy(self, deviation: Mapping[str, Array]) -> None:
+        """Hand the engine the chip as it is now."""
+        held, self._settled = self._holding.parameters, False
+        self._drawn = replace(self._drawn, deviation=deviation)
+        # what is not finite was refused; a step that overflows is an outcome
+        with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
+            root = self._hardware.noise_root(self._drawn, held)
+            propagator = self._integrator.propagator(self._drawn, held, root)
+            self._engine.program(
+                Deployment(
+                    drawn=self._drawn,
+                    backwards=replace(self._drawn, driven_backwards=True),
+                    theta=held,
+                    dtype=self._dtype,
+                    integrator=self._integrator,
+                    propagator=propagator,
+                    backward_propagator=propagator.transposed(),
+                )
+            )
+
     def _run(
         self,
-        settle: Callable[[Array, Stretch], tuple[Array, Array, Array | None]],
+        settle: Callable[[Array, Stretch], Settled],
         z: Array,
         plan: Plan,
-        path: NoisePath,
+        lanes: Lanes,
+        *,
+        rails: bool,
     ) -> tuple[Array, tuple[Relaxation, ...]]:
         """All phases of a plan, back to back: the analog end state, and what was read."""
-        x = np.asarray(plan.inputs, self._dtype)
-        ids, repeats = self._noise_lanes(plan)
+        _ = self._holding.parameters  # or nothing was programmed
+        if self._hardware.restless:
+            self._realise(lanes.common)
+        x, drive_clipped = self._hardware.drive(np.asarray(plan.inputs, self._dtype), lanes.path)
+        processes = self._hardware.begin(lanes)
         results = []
         for index, phase in enumerate(plan.phases):
+            low, high = self._rails(phase, plan.lanes) if rails else (None, None)
             if phase.displace is not None:
                 z = z + np.asarray(phase.displace, self._dtype)
+            if low is not None and high is not None:
+                z = np.where(z > high, high, np.where(z < low, low, z))
+            current, processes = self._hardware.advance(processes, phase.steps, lanes, index)
             stretch = Stretch(
-                x=x,
-                phase=phase,
+                x=np.asarray(x, self._dtype),
+                steps=phase.steps,
+                force=_total(phase.force, current, self._dtype),
+                correct_at=None if phase.correct_at is None else np.asarray(phase.correct_at, self._dtype),
+                low=low,
+                high=high,
+                record=1 if phase.record and self._hardware.looks_back else phase.record,
                 index=index,
-                eps=self._spec.step_size,
-                sigma=self._sigma,
-                noise=path,
-                ids=ids,
-                repeats=repeats,
+                noise=lanes.path,
+                ids=lanes.ids,
+                repeats=lanes.repeats,
             )
             # a blow-up is an outcome, not a floating-point warning
             with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
-                z, before, states = settle(z, stretch)
-                results.append(self._read(z, before, states))
+                settled = settle(z, stretch)
+                z = settled.final
+                results.append(self._read(settled, phase, index, lanes, drive_clipped))
         return z, tuple(results)
 
-    def _read(self, z: Array, before: Array, states: Array | None) -> Relaxation:
+    def _read(self, settled: Settled, phase: Phase, index: int, lanes: Lanes, clipped: Bool[Array, " B"]) -> Relaxation:
         """What the digital side sees. The residual is the analog one, which a simulator knows better than its ADC."""
-        change = z - before
+        z, hardware = settled.final, self._hardware
+        change = z - settled.before
         residual = np.sqrt(np.einsum("bn,bn->b", change, change) / self._spec.units) / self._spec.step_size
         outcome = np.where(residual <= self._spec.tolerance, Outcome.SETTLED, Outcome.UNSETTLED)
-        final = z
-        if self._adc is not None:
-            final, clipped = self._adc.read(z)
-            if states is not None:
-                states, states_clipped = self._adc.read(states)
-                clipped = clipped | states_clipped.any(axis=0)
-            outcome = np.where(clipped.any(axis=1), Outcome.SATURATED, outcome)
+        final, over = hardware.read(z[None], settled.before[None], lanes, index, phase.steps, 1)
+        clipped = clipped | over | settled.limited
+        states = settled.states
+        if states is not None:
+            earlier = np.concatenate([states[:1], states[:-1]]) if hardware.looks_back else states
+            thin = phase.record if hardware.looks_back else 1
+            states, over = hardware.read(states[::thin], earlier[::thin], lanes, index, 0, phase.record)
+            states, clipped = states.astype(z.dtype, copy=False), clipped | over
+        outcome = np.where(clipped, Outcome.SATURATED, outcome)
         outcome = np.where(np.isfinite(z).all(axis=1), outcome, Outcome.DIVERGED)
-        return Relaxation(final=final, states=states, residual=residual, outcome=outcome)
+        return Relaxation(final=final[0].astype(z.dtype, copy=False), states=states, residual=residual, outcome=outcome)
 
-    def _start(self, plan: Plan, path: NoisePath) -> Array:
+    def _rails(self, phase: Phase, lanes: int) -> tuple[Array | None, Array | None]:
+        """What keeps the state in: the chip's rails, and on clamped units their value from both sides."""
+        chip = self._hardware.chip
+        if not chip.railed and phase.clamp is None:
+            return None, None
+        low, high = chip.low.astype(self._dtype)[None], chip.high.astype(self._dtype)[None]
+        if phase.clamp is not None:
+            units, values = phase.clamp
+            low, high = (np.repeat(rail, lanes, axis=0) for rail in (low, high))
+            low[:, units] = high[:, units] = np.asarray(values, self._dtype)
+        return low, high
+
+    def _start(self, plan: Plan, lanes: Lanes) -> Array:
         shape = (plan.lanes, self._spec.units)
         match plan.start:
             case Rest():
@@ -233,36 +403,27 @@ class SimulatedDevice(Device):
             case At(state):
                 return np.asarray(state, self._dtype)
             case RandomStart(sigma):
-                ids, repeats = self._noise_lanes(plan)
-                draws = path.normals(Stream.START, ids, units=self._spec.units, repeats=repeats)
+                draws = lanes.path.normals(Stream.START, lanes.ids, units=self._spec.units, repeats=lanes.repeats)
                 return (sigma * draws[0]).astype(self._dtype)
             case Carry():
-                if self._held is None:
+                if self._carried is None:
                     return np.zeros(shape, self._dtype)
-                if self._held.shape != shape:
+                if self._carried.shape != shape:
                     raise InputError(
-                        f"Carry continues each lane: {len(self._held)} lanes ran last, {plan.lanes} are asked for; "
+                        f"Carry continues each lane: {len(self._carried)} lanes ran last, {plan.lanes} are asked for; "
                         f"keep the batch size, or start from Rest()"
                     )
-                return self._held
+                return self._carried
 
-    def _noise_lanes(self, plan: Plan) -> tuple[Array, Array]:
-        """Sample ids and repeats as the noise sees them: where it is not addressable, no two lanes share any."""
+    def _lanes(self, plan: Plan, noise: NoisePath | PhysicalNoise) -> Lanes:
+        """Whose noise it is: where it is not addressable, no two lanes share any."""
+        if not (isinstance(noise, NoisePath) and Capability.REPLAYABLE_NOISE in self._spec.capabilities):
+            noise = self._own_noise = self._own_noise.at_step(self._own_noise.step + 1)
         ids = np.asarray(plan.ids)
         repeats = np.zeros_like(ids) if plan.repeats is None else np.asarray(plan.repeats)
-        shared = self._spec.capabilities & {Capability.TWINS, Capability.REPLAYABLE_NOISE}
-        return (ids, repeats) if shared else (np.arange(plan.lanes), np.zeros_like(repeats))
-
-    def _path(self, noise: NoisePath | PhysicalNoise) -> NoisePath:
-        if isinstance(noise, NoisePath) and Capability.REPLAYABLE_NOISE in self._spec.capabilities:
-            return noise
-        self._own_noise = self._own_noise.at_step(self._own_noise.step + 1)
-        return self._own_noise
-
-    def _programmed(self) -> Engine:
-        if self._theta is None:
-            raise InputError("nothing is programmed: call device.program(parameters) before relaxing")
-        return self._engine
+        if not self._spec.capabilities & {Capability.TWINS, Capability.REPLAYABLE_NOISE}:
+            ids, repeats = np.arange(plan.lanes), np.zeros_like(repeats)
+        return Lanes(path=noise, ids=ids, repeats=repeats, units=self._spec.units)
 
     def _check_at(self, at: Array, plan: Plan) -> None:
         lanes = (plan.lanes, self._spec.units)
@@ -276,3 +437,34 @@ class SimulatedDevice(Device):
                 f"at must be {list(lanes)} or a recording [steps + 1, {lanes[0]}, {lanes[1]}] of the phase that runs; "
                 f"found {list(at.shape)} for phases of {sorted(steps)} steps"
             )
+
+
+def _total(force: Array | None, current: Array | None, dtype: np.dtype[Any]) -> Array | None:
+    """The force of a phase and the noise current, whichever there is."""
+    if current is None:
+        return None if force is None else np.asarray(force, dtype)
+    return np.asarray(current if force is None else current + force, dtype)
+
+
+def _mismatch(chip: Chip) -> float:
+    """The largest relative difference of a rate, or of a coupling driven backwards, from what is drawn."""
+    factors = (chip.rate, *chip.backward.values())
+    return max(float(np.abs(factor - 1.0).max(initial=0.0)) for factor in factors)
+
+
+def _ranges(
+    substrate: Substrate, told: Mapping[str, tuple[float, float]], imperfections: Sequence[Imperfection]
+) -> dict[str, tuple[float, float]]:
+    """What programming refuses: the narrowest of all ranges, none for a block that the write chain clips."""
+    ranges: dict[str, tuple[float, float]] = dict(substrate.ranges())
+    stages = [stage for stage in imperfections if isinstance(stage, WriteStage)]
+    for name in dict.fromkeys([*substrate.shapes(), *told]):
+        narrower = [told[name]] if name in told else []
+        narrower += [limits for stage in stages if (limits := stage.limits(name)) is not None]
+        if any(stage.clips(name) for stage in stages):
+            ranges.pop(name, None)
+        else:
+            for low, high in narrower:
+                before = ranges.get(name, (-np.inf, np.inf))
+                ranges[name] = (max(low, before[0]), min(high, before[1]))
+    return ranges

@@ -3,6 +3,7 @@
 import numpy as np
 
 from hwsim import (
+    ADC,
     Adam,
     Digits,
     EquilibriumPropagation,
@@ -11,7 +12,6 @@ from hwsim import (
     NoisePath,
     Phase,
     Plan,
-    ReadoutADC,
     SimulatedDevice,
     ThermalNoise,
     Trainer,
@@ -26,7 +26,7 @@ noise = NoisePath(seed=1)
 held_out = task.validation
 
 for rule in (EquilibriumPropagation(), FiniteHorizonEP()):
-    device = SimulatedDevice(network, horizon=30, imperfections=[ThermalNoise(sigma=0.05), ReadoutADC(bits=10)])
+    device = SimulatedDevice(network, horizon=30, imperfections=[ThermalNoise(sigma=0.05), ADC(bits=10)])
     trainer = Trainer(
         device=device,
         rule=rule,

@@ -1,5 +1,6 @@
 """Rules that hardware can run, written against the device contract alone."""
 
+from .coupled import CoupledLearning
 from .equilibrium import EquilibriumPropagation
 from .finite_horizon import FiniteHorizonEP
 from .homeostat import ContractionHomeostat
@@ -8,6 +9,7 @@ from .probes import Corrected, Form, Natural, Probe, Response, Stimulus, Transpo
 __all__ = [
     "ContractionHomeostat",
     "Corrected",
+    "CoupledLearning",
     "EquilibriumPropagation",
     "FiniteHorizonEP",
     "Form",

@@ -23,7 +23,7 @@ from hwsim.contracts.rule import Cost, Needs
 from hwsim.contracts.task import Batch
 
 SATURATED = 1e-6
-"""Smallest slope of a unit, against 1 at rest, by which a signal is divided."""
+"""Smallest metric of a unit, against the largest in its sample, by which a signal is divided."""
 
 
 class Form(enum.Enum):
@@ -195,8 +195,8 @@ class Corrected(Probe):
 class Natural(Probe):
     """Natural dynamics of a reciprocal substrate, through its metric: `J^T = S J S^-1`.
 
-    Stimulate with `S^-1 c`, read `S` times the response, S held at 1e-6 or more. Error O(amplitude^2). Cost: 2 B
-    settles of `steps`.
+    Stimulate with `S^-1 c`, read `S` times the response, S held at 1e-6 of the sample's largest or more. Error
+    O(amplitude^2). Cost: 2 B settles of `steps`.
     """
 
     shared_noise: bool = False
@@ -214,9 +214,9 @@ class Natural(Probe):
         stimulus: Stimulus,
         noise: NoisePath,
     ) -> Response:
-        metric = device.synapses.metric(at, theta)
-        # a saturated unit neither answers nor drives: the floor keeps its stimulus finite
-        metric = namespace(at).clip(metric, SATURATED, None)
+        xp, metric = namespace(at), device.synapses.metric(at, theta)
+        # a saturated unit neither answers nor drives: the floor keeps its stimulus finite, in whatever unit S is
+        metric = xp.maximum(metric, SATURATED * xp.max(metric, axis=1, keepdims=True))
         direction, length = _direction(stimulus.signal / metric)
         phase = _phase(direction, stimulus)
         run, cost = _settle_pair(device, batch, at, phase, self.shared_noise, noise)

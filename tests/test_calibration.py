@@ -8,7 +8,7 @@ from hwsim.contracts.errors import InputError
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import RandomStart
-from hwsim.devices import SIMULATED, ReadoutADC, SimulatedDevice, ThermalNoise
+from hwsim.devices import ADC, SIMULATED, SimulatedDevice, ThermalNoise
 from hwsim.substrates import LeakyNetwork
 
 SIGMA, EPS, T = 0.05, 0.1, 60
@@ -38,7 +38,7 @@ def test_thermal_floor_of_isolated_units(capabilities):
 
 
 def test_a_coarse_converter_adds_its_own_rounding_noise():
-    adc = ReadoutADC(bits=10, full_scale=8.0)
+    adc = ADC(bits=10, full_scale=8.0)
     device = uncoupled(imperfections=[ThermalNoise(SIGMA), adc])
     floor = measure_noise_floor(device, INPUTS, noise=NoisePath(seed=3), repeats=64)
     # noise of several LSB dithers the converter, so that its error is LSB / sqrt(12) and independent

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
@@ -18,78 +17,102 @@ from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Carry, Phase, Plan, RandomStart
 from hwsim.contracts.rule import Cost, LearningRule
 from hwsim.contracts.substrate import Substrate
-from hwsim.devices import SIMULATED, ReadoutADC, SimulatedDevice, Stepwise, ThermalNoise
+from hwsim.devices import ADC, PRESETS, SIMULATED, Preset, SimulatedDevice, Stepwise, ThermalNoise
+from hwsim.devices.imperfections import (
+    DAC,
+    Asymmetry,
+    Crosstalk,
+    Drift,
+    FlickerNoise,
+    LineResistance,
+    Mismatch,
+    Quantise,
+    Rails,
+    Range,
+    ReadNoise,
+    ReadoutNoise,
+    StuckAt,
+    TelegraphNoise,
+    ecram,
+    pcm_programming,
+)
 from hwsim.learning_rules import (
     ContractionHomeostat,
     Corrected,
+    CoupledLearning,
     EquilibriumPropagation,
     FiniteHorizonEP,
     Natural,
     Transposed,
 )
 from hwsim.reference import BPTT, EquilibriumAdjoint
-from hwsim.substrates import Identity, LeakyNetwork
+from hwsim.substrates import (
+    GROUND,
+    Convolutional,
+    Dense,
+    Diode,
+    EnergyNetwork,
+    FieldSubstrate,
+    IdealDiode,
+    Identity,
+    Layered,
+    LeakyNetwork,
+    LinearLangevin,
+    Logistic,
+    Masked,
+    OscillatorNetwork,
+    Reciprocal,
+    ResistiveNetwork,
+)
 from hwsim.testing import LimitedDevice, MeteredDevice, RandomRegression, check_device, check_rule, check_substrate
 
 C = Capability
 UNITS, INPUTS = 8, 5
 
 
-@dataclass(frozen=True)
-class Hopfield(Substrate):
-    """A field with an energy, `E = |z|^2 / 2 - r^T W r / 2 - r^T (U x + b)`, W its own symmetric part, r = tanh z."""
-
-    units: int = UNITS
-    inputs: int = INPUTS
-
-    @property
-    def reciprocal(self) -> bool:
-        return True
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {"W": (self.units, self.units), "U": (self.units, self.inputs), "b": (self.units,)}
-
-    def _parts(self, z: Any, x: Any, theta: Parameters) -> tuple[Any, Any, Any, Any]:
-        rate = z.tanh() if hasattr(z, "tanh") else np.tanh(z)
-        symmetric = (theta["W"] + theta["W"].T) / 2.0
-        return rate, 1.0 - rate * rate, symmetric, rate @ symmetric + x @ theta["U"].T + theta["b"]
-
-    def field(self, z: Any, x: Any, theta: Parameters) -> Any:
-        _, slope, _, inflow = self._parts(z, x, theta)
-        return slope * inflow - z
-
-    def tangent(self, v: Any, z: Any, x: Any, theta: Parameters) -> Any:
-        rate, slope, symmetric, inflow = self._parts(z, x, theta)
-        return slope * ((slope * v) @ symmetric) - 2.0 * rate * slope * inflow * v - v
-
-    def cotangent(self, a: Any, z: Any, x: Any, theta: Parameters) -> Any:
-        return self.tangent(a, z, x, theta)
-
-    def credit(self, post: Any, z: Any, x: Any, theta: Parameters, *, per_sample: bool = False) -> Parameters:
-        leaky = LeakyNetwork.symmetric(self.units, self.inputs)
-        return leaky.credit(self._parts(z, x, theta)[1] * post, z, x, theta, per_sample=per_sample)
-
-    def influence(self, z: Any, x: Any, theta: Parameters) -> Mapping[str, tuple[Any, Any]]:
-        rate, slope, _, _ = self._parts(z, x, theta)
-        return {"W": (slope, rate), "U": (slope, x), "b": (slope, 0.0 * z[:, :1] + 1.0)}
-
-    def energy_credit(self, z: Any, x: Any, theta: Parameters) -> Parameters:
-        rate = self._parts(z, x, theta)[0]
-        return Parameters({"W": -rate.T @ rate / 2.0, "U": -rate.T @ x, "b": -rate.sum(0)})
-
-    def metric(self, z: Any, theta: Parameters) -> Any:
-        return 0.0 * z + 1.0
+def ring(**parts: Any) -> ResistiveNetwork:
+    """Resistors around a ring of nodes, one farad each, from which every source and ground is reached."""
+    edges = (
+        [(k, (k + 1) % UNITS) for k in range(UNITS)] + [(k, UNITS + k) for k in range(INPUTS)] + [(UNITS - 1, GROUND)]
+    )
+    return ResistiveNetwork(units=UNITS, inputs=INPUTS, edges=tuple(edges), capacitance=1.0, time_constant=1.0, **parts)
 
 
+CLIPPERS = (
+    Diode(anode=0, cathode=GROUND, law=IdealDiode(conductance_on=0.5, threshold=0.3)),
+    Diode(anode=GROUND, cathode=3, law=IdealDiode(conductance_on=0.5, threshold=0.2)),
+)
 SUBSTRATES: dict[str, Callable[[], Substrate]] = {
     "dense": lambda: LeakyNetwork.dense(UNITS, INPUTS),
     "symmetric": lambda: LeakyNetwork.symmetric(UNITS, INPUTS),
     "identity": lambda: LeakyNetwork.dense(UNITS, INPUTS, Identity()),
-    "energy": Hopfield,
+    "logistic": lambda: LeakyNetwork.symmetric(UNITS, INPUTS, Logistic()),
+    "layered": lambda: LeakyNetwork(units=UNITS, inputs=INPUTS, coupling=Layered((3, 3, 2), reciprocal=True)),
+    "grid": lambda: LeakyNetwork(units=UNITS, inputs=INPUTS, coupling=Masked.grid(2, 4)),
+    "convolution": lambda: LeakyNetwork(
+        units=UNITS, inputs=INPUTS, coupling=Convolutional(channels=2, height=2, width=2)
+    ),
+    "energy": lambda: EnergyNetwork.symmetric(UNITS, INPUTS),
+    "Langevin": lambda: LinearLangevin(units=UNITS, inputs=INPUTS, coupling=Dense(UNITS)),
+    "oscillators": lambda: OscillatorNetwork(units=UNITS, inputs=INPUTS, coupling=Reciprocal(UNITS), locking=0.1),
+    "resistors": ring,
+    "resistors and diodes": lambda: ring(diodes=CLIPPERS),
+    "a field of one's own": lambda: FieldSubstrate(
+        function=lambda z, x, theta: theta["b"] - z - 0.1 * z * z * z + x @ theta["U"].T,
+        units=UNITS,
+        inputs=INPUTS,
+        blocks={"U": (UNITS, INPUTS), "b": (UNITS,)},
+    ),
 }
 
 simulated = partial(SimulatedDevice, horizon=20)
-NOISE, ADC = ThermalNoise(0.05), ReadoutADC(8)
+NOISE, CONVERTER, PCM = ThermalNoise(0.05), ADC(8), pcm_programming(2.0)
+
+
+def _preset(make: Callable[[], Preset], substrate: Substrate) -> SimulatedDevice:
+    return make().device(substrate, horizon=20)
+
+
 DEVICES: dict[str, Callable[[Substrate], Device]] = {
     "float64": simulated,
     "float32": partial(simulated, dtype=np.float32),
@@ -97,8 +120,8 @@ DEVICES: dict[str, Callable[[Substrate], Device]] = {
     "stepwise float32": lambda substrate: simulated(substrate, engine=Stepwise(), dtype=np.float32),
     "noisy": partial(simulated, imperfections=[NOISE]),
     "noisy float32": partial(simulated, imperfections=[NOISE], dtype=np.float32),
-    "converter": partial(simulated, imperfections=[ADC]),
-    "converter, noisy": partial(simulated, imperfections=[ADC, NOISE]),
+    "converter": partial(simulated, imperfections=[CONVERTER]),
+    "converter, noisy": partial(simulated, imperfections=[CONVERTER, NOISE]),
     "own noise": partial(simulated, imperfections=[NOISE], capabilities=SIMULATED - {C.REPLAYABLE_NOISE}),
     "ranges": partial(simulated, ranges={"W": (-0.2, 0.3), "U": (0.1, 5.0), "b": (-2.0, -1.0)}),
     "threads": lambda substrate: simulated(substrate, threads=2),
@@ -112,6 +135,20 @@ DEVICES: dict[str, Callable[[Substrate], Device]] = {
     "limited": lambda substrate: LimitedDevice(simulated(substrate), {C.RECORD, C.TRANSPOSE}, reciprocal=False),
     "limited, noisy": lambda substrate: LimitedDevice(simulated(substrate, imperfections=[NOISE]), {C.DISPLACE}),
     "metered": lambda substrate: MeteredDevice(simulated(substrate)),
+    "mismatch": partial(simulated, imperfections=[Mismatch(gain=0.1, offset=0.1, time_constant=0.2)]),
+    "asymmetry": partial(simulated, imperfections=[Asymmetry(sigma=0.1)]),
+    "stuck": partial(simulated, imperfections=[StuckAt(low_fraction=0.2, low=-0.1, blocks=("U",))]),
+    "wires": partial(simulated, imperfections=[Crosstalk(0.05), LineResistance(1e3)]),
+    "wide rails": partial(simulated, imperfections=[Rails(low=-50.0, high=50.0)]),
+    "cells": partial(simulated, imperfections=[PCM, ReadNoise(pair=PCM.pair), Drift(pair=PCM.pair)]),
+    "written": partial(simulated, imperfections=[Range(low=-1.0, high=1.0), Quantise(low=-1.0, high=1.0, levels=63)]),
+    "clipping": partial(simulated, imperfections=[Range(low=-0.3, high=0.3, clip=True)]),
+    "pulsed": partial(simulated, imperfections=ecram()),
+    "processes": partial(
+        simulated, imperfections=[FlickerNoise(0.1, 1e3, 1e6), TelegraphNoise(0.1, 1e-6, 2e-6), NOISE]
+    ),
+    "readout": partial(simulated, imperfections=[ReadoutNoise(0.01), ADC(10, dnl=0.1), DAC(10, 8.0)]),
+    **{f"preset {name}": partial(_preset, make) for name, make in PRESETS.items()},
 }
 
 RULES: dict[str, Callable[[], LearningRule]] = {
@@ -124,13 +161,17 @@ RULES: dict[str, Callable[[], LearningRule]] = {
     "finite horizon, corrected": lambda: FiniteHorizonEP(probe=Corrected()),
     "homeostat": ContractionHomeostat,
     "EP + homeostat": lambda: EquilibriumPropagation() + 10 * ContractionHomeostat(),
+    "coupled": CoupledLearning,
     "BPTT": BPTT,
     "adjoint": EquilibriumAdjoint,
 }
 DEVICE_ROWS = [
     *((device, "dense") for device in DEVICES),
-    *(("float64", substrate) for substrate in ("symmetric", "identity", "energy")),
-    ("natural", "symmetric"),
+    *(("float64", substrate) for substrate in SUBSTRATES if substrate != "dense"),
+    *(("stepwise", substrate) for substrate in ("energy", "oscillators", "resistors and diodes")),
+    *(("noisy float32", substrate) for substrate in ("energy", "Langevin", "oscillators", "resistors")),
+    *((device, "symmetric") for device in ("natural", "mismatch", "asymmetry", "wires", "cells")),
+    *(("mismatch", substrate) for substrate in ("oscillators", "resistors and diodes", "grid")),
     ("stepwise float32", "symmetric"),
 ]
 RULE_ROWS: dict[tuple[str, str], Iterable[str]] = {
@@ -148,6 +189,14 @@ RULE_ROWS: dict[tuple[str, str], Iterable[str]] = {
     ("float64", "identity"): ("finite horizon", "adjoint"),
     ("float64", "energy"): ("EP, reciprocal", "finite horizon, corrected", "BPTT"),
     ("bare, noisy", "dense"): ("EP",),
+    ("mismatch", "symmetric"): ("EP", "EP, reciprocal", "finite horizon", "homeostat", "BPTT"),
+    ("asymmetry", "symmetric"): ("EP, reciprocal", "finite horizon", "BPTT"),
+    ("cells", "dense"): ("EP", "finite horizon", "BPTT"),
+    ("wires", "dense"): ("EP", "BPTT"),
+    ("float64", "resistors and diodes"): ("EP, reciprocal", "finite horizon, reciprocal", "coupled", "BPTT"),
+    ("float64", "oscillators"): ("EP, reciprocal", "finite horizon, corrected", "BPTT"),
+    ("float64", "Langevin"): ("finite horizon", "adjoint"),
+    ("preset pcm_crossbar", "dense"): ("EP", "finite horizon", "homeostat"),
 }
 
 
@@ -188,7 +237,7 @@ def test_device_of_another_size(device: str, units: int) -> None:
     [
         ("hwsim.learning_rules", {type(make()).__name__ for make in RULES.values()}),
         ("hwsim.substrates", {type(make()).__name__ for make in SUBSTRATES.values()}),
-        ("hwsim.devices", {type(make(Hopfield())).__name__ for make in DEVICES.values()}),
+        ("hwsim.devices", {type(make(LeakyNetwork.dense(UNITS, INPUTS))).__name__ for make in DEVICES.values()}),
     ],
 )
 def test_whatever_is_registered_is_in_the_table(group: str, known: set[str]) -> None:

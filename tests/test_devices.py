@@ -8,8 +8,8 @@ from device_setting import EPS, INPUTS, KINDS, NOISE, SIGMA, UNITS, T, device, d
 from hwsim.contracts.device import Capability
 from hwsim.contracts.noise import PHYSICAL, Stream
 from hwsim.contracts.plan import At, Phase, RandomStart
-from hwsim.devices import SIMULATED, FusedLeaky, SimulatedDevice, Stepwise, ThermalNoise
-from hwsim.devices.engines import TILE
+from hwsim.devices import SIMULATED, Fused, SimulatedDevice, Stepwise, ThermalNoise
+from hwsim.devices.plants import TILE
 from hwsim.reference import to_torch, unroll
 from hwsim.substrates import LeakyNetwork
 
@@ -67,7 +67,7 @@ def test_fused_and_stepwise_agree_on_every_feature(network, phases):
     asked = plan(lanes, *phases(lanes), start=RandomStart(0.5), ids=np.arange(lanes) // 2, repeats=np.arange(lanes) % 2)
     runs = [
         device(network, engine=engine, imperfections=[ThermalNoise(SIGMA)]).relax(asked, noise=NOISE)
-        for engine in (FusedLeaky(), Stepwise())
+        for engine in (Fused(), Stepwise())
     ]
     for fused, stepwise in zip(*runs, strict=True):
         assert largest(fused.final, stepwise.final) < 1e-12
@@ -93,7 +93,7 @@ def test_fused_and_stepwise_agree_on_the_transposed_response(network, playback, 
     )
     fused, stepwise = (
         device(network, engine=engine, imperfections=[ThermalNoise(SIGMA)]).relax_transpose(at, asked, noise=NOISE)[0]
-        for engine in (FusedLeaky(), Stepwise())
+        for engine in (Fused(), Stepwise())
     )
     assert largest(fused.final, stepwise.final) < 1e-12
     assert largest(fused.recorded, stepwise.recorded) < 1e-12
@@ -175,7 +175,7 @@ def test_samples_keep_their_path_when_the_batch_is_reordered():
 # --- Noise --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", [FusedLeaky(), Stepwise()], ids=["fused", "stepwise"])
+@pytest.mark.parametrize("engine", [Fused(), Stepwise()], ids=["fused", "stepwise"])
 def test_isolated_units_fluctuate_as_euler_steps_of_a_leak_must(engine):
     # z' = (1 - eps) z + sigma sqrt(2 eps) xi is stationary at variance sigma^2 2 / (2 - eps)
     sigma, eps, lanes = 0.3, 0.5, 400

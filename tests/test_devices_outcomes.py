@@ -6,46 +6,23 @@ from device_setting import EPS, INPUTS, KINDS, NOISE, SIGMA, UNITS, T, device, d
 
 from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import CapabilityError, InputError, RangeError
+from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Carry, Outcome, Phase, Plan
+from hwsim.contracts.scale import Scale
 from hwsim.contracts.substrate import Substrate
-from hwsim.devices import SIMULATED, FusedLeaky, Imperfection, ReadoutADC, SimulatedDevice, Stepwise, ThermalNoise
-from hwsim.devices.engines import engine_for
+from hwsim.devices import ADC, SIMULATED, Fused, Imperfection, SimulatedDevice, Stepwise, ThermalNoise
+from hwsim.devices.fused import engine_for
+from hwsim.devices.imperfections import Mismatch, TelegraphNoise, ecram
 from hwsim.diagnostics import residual
-from hwsim.substrates import Identity, LeakyNetwork
+from hwsim.substrates import Identity, LeakyNetwork, ResistiveNetwork
 
 # --- The converter ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [1, 3, 8])
-def test_converter_has_the_transfer_curve_of_a_mid_tread_quantiser(bits):
-    adc = ReadoutADC(bits, full_scale=2.0)
-    assert adc.lsb == 4.0 / 2**bits
-    z = np.linspace(-3.0, 3.0, 6001)[None] + 1e-7
-    read, clipped = adc.read(z)
-    lowest, highest = -2.0, 2.0 - adc.lsb
-    # every level is a whole number of steps, 2^bits of them from -full scale to one step below full scale
-    levels = np.unique(read)
-    assert levels == pytest.approx(lowest + adc.lsb * np.arange(2**bits))
-    inside = (z > lowest - adc.lsb / 2) & (z < highest + adc.lsb / 2)
-    assert np.abs(read - z)[inside].max() <= adc.lsb / 2 + 1e-12
-    assert np.array_equal(clipped, ~inside)
-    assert (read[z > highest + adc.lsb / 2] == highest).all()
-    assert (read[z < lowest - adc.lsb / 2] == lowest).all()
-    assert adc.read(np.zeros((1, 1)))[0].item() == 0.0
-    assert np.isnan(adc.read(np.full((1, 1), np.nan))[0]).all()
-
-
-def test_converter_error_is_the_rms_of_a_uniform_one():
-    adc = ReadoutADC(6, full_scale=4.0)
-    z = draw(200, 100)
-    error = adc.read(z)[0] - z
-    assert np.sqrt(np.mean(error**2)) == pytest.approx(adc.lsb / np.sqrt(12.0), rel=0.02)
-
-
 def test_only_what_is_read_is_quantised():
     # the analog state goes on unrounded from phase to phase, and from sample to sample
-    exact, coarse = (device(imperfections=made, engine=Stepwise()) for made in ([], [ReadoutADC(6)]))
-    lsb = ReadoutADC(6).lsb
+    exact, coarse = (device(imperfections=made, engine=Stepwise()) for made in ([], [ADC(6)]))
+    lsb = ADC(6).lsb
     asked = plan(3, Phase(steps=5, record=1), Phase(steps=5), start=Carry())
     for _ in range(2):
         for analog, read in zip(exact.relax(asked, noise=NOISE), coarse.relax(asked, noise=NOISE), strict=True):
@@ -53,21 +30,21 @@ def test_only_what_is_read_is_quantised():
             assert read.final / lsb == pytest.approx(np.round(read.final / lsb), abs=1e-9)
             assert np.array_equal(read.residual, analog.residual)
             assert read.states is None or np.abs(read.states - analog.states).max() <= lsb / 2
-    assert np.abs(coarse.save()["held"] - exact.save()["held"]).max() == 0.0
+    assert np.abs(coarse.save()["carried"] - exact.save()["carried"]).max() == 0.0
 
 
 def test_saturation_is_an_outcome():
     # lane 0 settles at 3, beyond the converter's 2; lane 1 stays within it
     network = LeakyNetwork.dense(2, 1)
     here = SimulatedDevice(
-        network, horizon=400, step_size=EPS, imperfections=[ReadoutADC(10, full_scale=2.0)], engine=Stepwise()
+        network, horizon=400, step_size=EPS, imperfections=[ADC(10, full_scale=2.0)], engine=Stepwise()
     )
     here.program(network.initial(0, gain=1.0, input_gain=1.0) * 0.0 | {"U": np.ones((2, 1))})
     asked = plan(2, Phase(steps=400), inputs=np.array([[3.0], [1.0]]))
     (run,) = here.relax(asked, noise=NOISE)
     assert run.outcome.tolist() == [Outcome.SATURATED, Outcome.SETTLED]
     assert run.worst is Outcome.SATURATED
-    assert run.final[0] == pytest.approx(2.0 - ReadoutADC(10, full_scale=2.0).lsb)
+    assert run.final[0] == pytest.approx(2.0 - ADC(10, full_scale=2.0).lsb)
     # so is one on the way there
     passing = plan(2, Phase(steps=10, displace=np.array([[0.0, 5.0], [0.0, 0.0]]), record=1), inputs=np.zeros((2, 1)))
     (run,) = here.relax(passing, noise=NOISE)
@@ -78,7 +55,7 @@ def test_saturation_is_an_outcome():
 # --- Outcomes -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", [FusedLeaky, Stepwise])
+@pytest.mark.parametrize("engine", [Fused, Stepwise])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_outcomes_say_how_each_lane_ended(engine, dtype):
     # z' = lambda z for each unit: the lane's start picks the unit, and so the fate
@@ -145,28 +122,34 @@ def test_a_saved_device_goes_on_to_the_same_bits(replayable):
 
 
 class Unheard(Imperfection):
-    """Something that no device simulates."""
+    """Something that acts nowhere."""
+
+    def describe(self, scale):
+        return "nowhere"
 
 
 def test_a_device_that_cannot_be_built_says_why():
     network = KINDS["dense-Tanh"]
     for options, says in (
         ({"horizon": 0}, "horizon > 0 and finite; found horizon=0"),
-        ({"step_size": float("nan")}, "dt > 0 and finite"),
+        ({"step_size": float("nan")}, "positive, finite step eps; found nan"),
         ({"threads": 0}, "threads must be at least 1; found 0"),
         ({"dtype": np.float16}, "dtype must be float32 or float64; found float16"),
-        ({"imperfections": [ThermalNoise(0.1), ThermalNoise(0.2)]}, "give each kind of imperfection once"),
-        ({"imperfections": [Unheard()]}, "does not simulate .'Unheard'."),
-        ({"capabilities": frozenset({Capability.CLAMP})}, "a simulated device cannot offer .'clamp'."),
+        ({"imperfections": [Unheard()]}, "an imperfection is one of Fabrication, .*; found Unheard"),
+        ({"imperfections": [Mismatch(gain=0.1, blocks=("Q",))]}, "Q"),
+        ({"imperfections": [TelegraphNoise(0.1, 1e-6, 1e-6)] * 8}, "at most 7 noise processes; found 8"),
+        ({"imperfections": [*ecram(), *ecram()]}, "at most 1 kinds of pulsed update; found 2"),
+        ({"capabilities": frozenset({Capability.COMPLEX})}, "cannot be told to offer .'complex'."),
     ):
         with pytest.raises(InputError, match=says):
             SimulatedDevice(network, **{"horizon": T, **options})
-    with pytest.raises(InputError, match=r"finite sigma >= 0; found -1\.0"):
-        ThermalNoise(-1.0)
-    with pytest.raises(InputError, match="1 to 24 bits; found 25"):
-        ReadoutADC(25)
-    with pytest.raises(InputError, match=r"positive, finite full scale; found 0\.0"):
-        ReadoutADC(8, full_scale=0.0)
+
+
+def test_physics_in_volts_has_its_own_scale():
+    network = ResistiveNetwork(units=1, inputs=1, edges=((0, 1),), capacitance=1e-9, time_constant=1e-6)
+    assert SimulatedDevice(network, horizon=T).scale == network.scale
+    with pytest.raises(InputError, match="ResistiveNetwork is in volts and seconds of its own: leave out scale"):
+        SimulatedDevice(network, horizon=T, scale=Scale())
 
 
 def test_parameters_that_the_hardware_cannot_hold():
@@ -254,12 +237,16 @@ def test_shapes_that_do_not_fit_the_lanes():
 
 def test_the_fastest_engine_is_chosen_and_the_fused_one_knows_its_limits():
     network = KINDS["dense-Tanh"]
-    assert isinstance(engine_for(network, 2), FusedLeaky)
+    assert isinstance(engine_for(network, 2), Fused)
 
     class Other(Substrate):
         units = inputs = 1
-        shapes = field = tangent = cotangent = credit = influence = None
+        field = tangent = cotangent = credit = influence = None
+
+        def shapes(self):
+            return {"b": (1,)}
 
     assert isinstance(engine_for(Other(), 1), Stepwise)
-    with pytest.raises(TypeError, match="FusedLeaky runs LeakyNetwork; found Other: use Stepwise"):
-        FusedLeaky().program(Other(), network.initial(0, gain=1.0, input_gain=1.0), np.dtype(np.float64))
+    here = SimulatedDevice(Other(), horizon=1, engine=Fused())
+    with pytest.raises(InputError, match=r"no kernel knows the field of Other.*use engine=Stepwise\(\)"):
+        here.program(Parameters({"b": np.zeros(1)}))

@@ -164,7 +164,8 @@ def test_a_lane_that_diverged_does_not_spoil_the_others(value, linear):
     z[1] = value
     found = find_equilibrium(network, theta, x, z)
     others = [0, 2, 3]
-    assert np.array_equal(found.z[others], clean.z[others])
+    # to rounding: some lanes are solved in a smaller batch, and a BLAS may then sum in another order
+    assert found.z[others] == pytest.approx(clean.z[others], rel=1e-12)
     assert found.converged[others].all()
     # even an infinite residual is not small beside an infinite state
     assert not found.converged[1]

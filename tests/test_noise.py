@@ -173,7 +173,8 @@ def test_a_path_is_a_value_that_drawing_does_not_change():
 
 
 def test_streams_have_frozen_numbers():
-    assert [stream.name for stream in sorted(Stream)] == ["THERMAL", "READ", "START", "PROBE", "PROGRAM", "FIXED"]
+    small = {"THERMAL": 0, "READ": 1, "START": 2, "PROBE": 3, "PROGRAM": 4, "FIXED": 5, "CELL": 6, "UPDATE": 7}
+    assert {stream.name: int(stream) for stream in Stream} == small | {"PROCESS": 16, "READOUT": 128}
     assert PHYSICAL is PhysicalNoise.PHYSICAL
 
 

@@ -4,23 +4,60 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
 
 from .options import METHOD_NAMES, add_verdict_options
+from .spice_options import CIRCUIT_FORMAT, add_spice_options
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command of `hwsim`.
+
+    Args:
+        name: as typed.
+        summary: one line, in `hwsim --help`.
+        description, epilog: paragraphs above and below the options in its own --help.
+        add_options: adds them to its parser.
+        run: does it and returns the exit status; imports what is heavy.
+    """
+
+    name: str
+    summary: str
+    description: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    epilog: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 when it did what was asked, 2 on bad input (one sentence on stderr), 130 when interrupted.
+        What the command returns, 0 when it did what was asked; 2 on bad input (one sentence on stderr), 130 when
+        interrupted.
     """
     options = _parser().parse_args(argv)
     from hwsim.contracts.errors import HwsimError
 
+    command: Command = options.command
+    try:
+        return command.run(options)
+    except KeyboardInterrupt:
+        print(f"\nhwsim {command.name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except HwsimError as error:
+        print(f"hwsim {command.name}: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _verdict(options: argparse.Namespace) -> int:
     from .verdict import Interrupted, run_verdict
 
     try:
@@ -28,10 +65,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as interruption:
         print(f"\nhwsim verdict: {interruption}", file=sys.stderr)
         return INTERRUPTED
-    except HwsimError as error:
-        print(f"hwsim verdict: error: {error}", file=sys.stderr)
-        return BAD_INPUT
     return 0
+
+
+def _spice(options: argparse.Namespace) -> int:
+    from .spice import run_spice
+
+    return run_spice(options)
+
+
+COMMANDS = (
+    Command(
+        name="verdict",
+        summary="train with five methods from the same start; say which survive the finite settling time, and why",
+        description=(
+            "Train one modelled analog device from the same initial weights with each of "
+            f"{', '.join(METHOD_NAMES)}, evaluate the deployed loss L(z_T) after exactly T steps, and say whether the "
+            "exact equilibrium gradient survives (a), does not (b), or neither can be said."
+        ),
+        add_options=add_verdict_options,
+        run=_verdict,
+    ),
+    Command(
+        name="spice",
+        summary="let ngspice settle the same drawn device; print its node voltages beside ours",
+        description=(
+            "Draw a device, write it as a SPICE deck, let ngspice settle it, and compare every node voltage along the "
+            "whole settling with an accurate solution of hwsim's equations and with the deployed steps "
+            "z <- z + eps F(z, x). Ends with status 1 where ngspice and the accurate solution differ by more than "
+            "--tolerance."
+        ),
+        epilog=CIRCUIT_FORMAT,
+        add_options=add_spice_options,
+        run=_spice,
+    ),
+)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults where there are any, and keeps the lines of an epilog."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return "\n".join(indent + line for line in text.splitlines())
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,16 +124,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Can this analog machine learn, at this noise, in this settling time, with rules it can run?",
     )
     parser.add_argument("--version", action="version", version=f"hwsim {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    verdict = commands.add_parser(
-        "verdict",
-        help="train with five methods from the same start; say which survive the finite settling time, and why",
-        description=(
-            "Train one modelled analog device from the same initial weights with each of "
-            f"{', '.join(METHOD_NAMES)}, evaluate the deployed loss L(z_T) after exactly T steps, and say whether the "
-            "exact equilibrium gradient survives (a), does not (b), or neither can be said."
-        ),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add_verdict_options(verdict)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        own = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.description,
+            epilog=command.epilog,
+            formatter_class=_Help,
+        )
+        own.set_defaults(command=command)
+        command.add_options(own)
     return parser

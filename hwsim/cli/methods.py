@@ -9,7 +9,7 @@ from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Carry, RandomStart, Rest, Start
 from hwsim.contracts.rule import LearningRule
-from hwsim.devices import Imperfection, ReadoutADC, SimulatedDevice, ThermalNoise
+from hwsim.devices import ADC, Imperfection, SimulatedDevice, ThermalNoise
 from hwsim.learning_rules import ContractionHomeostat, EquilibriumPropagation, FiniteHorizonEP
 from hwsim.reference import BPTT, EquilibriumAdjoint
 from hwsim.substrates import LeakyNetwork
@@ -100,7 +100,7 @@ def _device(network: LeakyNetwork, settings: Settings) -> SimulatedDevice:
     if settings.noise > 0.0:
         imperfections.append(ThermalNoise(settings.noise))
     if settings.adc_bits is not None:
-        imperfections.append(ReadoutADC(settings.adc_bits, settings.adc_range))
+        imperfections.append(ADC(settings.adc_bits, settings.adc_range))
     starts: dict[str, Start] = {"rest": Rest(), "random": RandomStart(settings.start_sigma), "carry": Carry()}
     return SimulatedDevice(
         network,

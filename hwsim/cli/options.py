@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from .arguments import bits, count, level, natural, rate, size
 
 METHOD_NAMES = ("bptt", "equilibrium_adjoint", "ep", "ep_homeostat", "finite_horizon_ep")
 """As in `hwsim.verdict.METHODS`; written again (and compared in a test) so that --help loads no numerics."""
@@ -165,99 +166,48 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--seeds", type=_seeds, default=(1,), metavar="LIST", help="comma-separated; three for a verdict")
 
     deployed = parser.add_argument_group("the device, and how it is deployed")
-    deployed.add_argument("--units", type=_count, default=64, metavar="N")
-    deployed.add_argument("--horizon", type=_count, default=30, metavar="T", help="Euler steps of a settling")
-    deployed.add_argument("--step-size", type=_size, default=0.1, metavar="EPS", help="dt / time constant")
+    deployed.add_argument("--units", type=count, default=64, metavar="N")
+    deployed.add_argument("--horizon", type=count, default=30, metavar="T", help="Euler steps of a settling")
+    deployed.add_argument("--step-size", type=size, default=0.1, metavar="EPS", help="dt / time constant")
     deployed.add_argument(
         "--start", choices=("rest", "random", "carry"), default=None, help=f"of every settling ({per_task})"
     )
-    deployed.add_argument("--start-sigma", type=_size, default=4.0, metavar="S", help="sd of a random start")
-    deployed.add_argument("--noise", type=_level, default=0.0, metavar="SIGMA", help="thermal noise, sd of a free unit")
-    deployed.add_argument("--adc-bits", type=_bits, default=None, metavar="BITS", help="readout converter (ideal)")
-    deployed.add_argument("--adc-range", type=_size, default=8.0, metavar="R", help="the converter reads -R .. R")
+    deployed.add_argument("--start-sigma", type=size, default=4.0, metavar="S", help="sd of a random start")
+    deployed.add_argument("--noise", type=level, default=0.0, metavar="SIGMA", help="thermal noise, sd of a free unit")
+    deployed.add_argument("--adc-bits", type=bits, default=None, metavar="BITS", help="readout converter (ideal)")
+    deployed.add_argument("--adc-range", type=size, default=8.0, metavar="R", help="the converter reads -R .. R")
 
     training = parser.add_argument_group("training")
-    training.add_argument("--steps", type=_count, default=None, metavar="K", help=f"updates ({per_task})")
+    training.add_argument("--steps", type=count, default=None, metavar="K", help=f"updates ({per_task})")
     training.add_argument(
         "--warmup",
-        type=_natural,
+        type=natural,
         default=None,
         metavar="K",
         help=f"updates by BPTT first, in common ({per_task})",
     )
-    training.add_argument("--learning-rate", type=_size, default=None, metavar="LR", help=f"of Adam ({per_task})")
-    training.add_argument("--batch", type=_count, default=64, metavar="B", help="samples per update")
+    training.add_argument("--learning-rate", type=size, default=None, metavar="LR", help=f"of Adam ({per_task})")
+    training.add_argument("--batch", type=count, default=64, metavar="B", help="samples per update")
     training.add_argument(
-        "--amplitude", type=_size, default=1.0, metavar="A", help="length of nudges and kicks, state units"
+        "--amplitude", type=size, default=1.0, metavar="A", help="length of nudges and kicks, state units"
     )
     training.add_argument(
-        "--homeostat-target", type=_rate, default=None, metavar="G", help=f"growth per time constant, < 0 ({per_task})"
+        "--homeostat-target", type=rate, default=None, metavar="G", help=f"growth per time constant, < 0 ({per_task})"
     )
-    training.add_argument("--homeostat-weight", type=_size, default=10.0, metavar="W", help="against the task gradient")
-    training.add_argument("--every", type=_count, default=100, metavar="K", help="updates between evaluations")
+    training.add_argument("--homeostat-weight", type=size, default=10.0, metavar="W", help="against the task gradient")
+    training.add_argument("--every", type=count, default=100, metavar="K", help="updates between evaluations")
 
     running = parser.add_argument_group("running")
     running.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder of results (verdict-TASK)")
     running.add_argument("--resume", action="store_true", help="go on with what --out holds of the same command")
     running.add_argument("--overwrite", action="store_true", help="replace the results that --out holds")
-    running.add_argument("--jobs", type=_count, default=None, metavar="J", help="runs side by side (one per core)")
+    running.add_argument("--jobs", type=count, default=None, metavar="J", help="runs side by side (one per core)")
     running.add_argument("--json", choices=("-",), default=None, help="print the JSON alone on stdout")
     running.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 
-def _count(text: str) -> int:
-    value = _natural(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; found {text}")
-    return value
-
-
-def _natural(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number; found {text!r}") from None
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative; found {text}")
-    return value
-
-
-def _bits(text: str) -> int:
-    value = _count(text)
-    if value > 24:
-        raise argparse.ArgumentTypeError(f"a converter has 1 to 24 bits; found {text}")
-    return value
-
-
-def _level(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number; found {text!r}") from None
-    if not (math.isfinite(value) and value >= 0.0):
-        raise argparse.ArgumentTypeError(f"must be finite and not negative; found {text}")
-    return value
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number; found {text!r}") from None
-    if not (math.isfinite(value) and value < 0.0):
-        raise argparse.ArgumentTypeError(f"must be finite and below zero; found {text}")
-    return value
-
-
-def _size(text: str) -> float:
-    value = _level(text)
-    if value == 0.0:
-        raise argparse.ArgumentTypeError("must be above zero; found 0")
-    return value
-
-
 def _seeds(text: str) -> tuple[int, ...]:
-    seeds = tuple(_natural(part) for part in text.split(","))
+    seeds = tuple(natural(part) for part in text.split(","))
     if len(set(seeds)) < len(seeds) or max(seeds) >= 2**32:
         raise argparse.ArgumentTypeError(f"must be different numbers below 2^32; found {text}")
     return seeds

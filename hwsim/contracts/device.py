@@ -57,6 +57,9 @@ class DeviceSpec:
             error: it is the state's own.
         power: watt while settling, if known.
         reciprocal: whether the couplings are reciprocal, so that `synapses.metric` exists.
+        exact_writes: whether programming what is held changes nothing; False where writing is noisy.
+        mismatch: largest relative error with which a force, and the response backwards, differ from the drawing's
+            because time constants spread; 0 where they do not, or are not known to.
     """
 
     units: int
@@ -72,6 +75,8 @@ class DeviceSpec:
     noise_floor: float | None = None
     power: float | None = None
     reciprocal: bool = False
+    exact_writes: bool = True
+    mismatch: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("units", "inputs", "dt", "time_constant", "horizon"):
@@ -100,21 +105,19 @@ class DeviceSpec:
             InputError: a block is missing, unknown, or of another shape.
             RangeError: a value is not finite or outside the range of its block.
         """
+        self.check_blocks(parameters)
+        check_ranges(parameters.analog, self.ranges)
+
+    def check_blocks(self, parameters: Parameters) -> None:
+        """`check_parameters` without the ranges."""
         analog = parameters.analog
         if analog.keys() != self.shapes.keys():
             raise InputError(f"asked to program blocks {sorted(analog)}; the device holds {sorted(self.shapes)}")
         for name, array in analog.items():
             if tuple(array.shape) != tuple(self.shapes[name]):
                 raise InputError(f"block {name} must have shape {tuple(self.shapes[name])}; found {tuple(array.shape)}")
-            values = np.asarray(array)
-            low, high = self.ranges.get(name, (-np.inf, np.inf))
-            if not np.isfinite(values).all():
+            if not np.isfinite(np.asarray(array)).all():
                 raise RangeError(f"block {name} holds a value that is not finite; program finite parameters")
-            if values.size and (values.min() < low or values.max() > high):
-                raise RangeError(
-                    f"block {name} spans [{values.min():.6g}, {values.max():.6g}], outside the device's "
-                    f"[{low:.6g}, {high:.6g}]; scale it down or put a clipping stage in the write chain"
-                )
 
     def check_plan(self, plan: Plan) -> None:
         """Refuse a plan that this device cannot run, before anything settles.
@@ -140,6 +143,11 @@ class DeviceSpec:
             self._check_lanes("displace", phase.displace, lanes)
         if phase.clamp is not None:
             self.require({Capability.CLAMP}, "Phase(clamp=...)")
+            held, values = np.asarray(phase.clamp[0]), phase.clamp[1]
+            if held.size and not (held.min() >= 0 and held.max() < self.units):
+                raise InputError(f"clamp names units 0 to {self.units - 1}; found {held.min()} to {held.max()}")
+            if tuple(values.shape) != (lanes, held.size):
+                raise InputError(f"clamp values must be [{lanes}, {held.size}]; found {list(values.shape)}")
         if phase.correct_at is not None:
             self.require({Capability.CORRECT}, "Phase(correct_at=...)")
             self._check_lanes("correct_at", phase.correct_at, lanes)
@@ -163,6 +171,17 @@ class DeviceSpec:
     def _check_lanes(self, name: str, array: Array, lanes: int) -> None:
         if tuple(array.shape) != (lanes, self.units):
             raise InputError(f"{name} must be [{lanes}, {self.units}]; found {list(array.shape)}")
+
+
+def check_ranges(parameters: Parameters, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Raise RangeError where a value lies outside the range of its block."""
+    for name, (low, high) in ranges.items():
+        values = np.asarray(parameters[name])
+        if values.size and (values.min() < low or values.max() > high):
+            raise RangeError(
+                f"block {name} spans [{values.min():.6g}, {values.max():.6g}], outside the device's "
+                f"[{low:.6g}, {high:.6g}]; scale it down or put a clipping stage in the write chain"
+            )
 
 
 class Device(ABC):

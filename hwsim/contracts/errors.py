@@ -4,7 +4,8 @@ HwsimError
 ├── InputError        a value from outside (option, file, argument) cannot be used
 ├── CapabilityError   a plan or a rule asks a device for what it cannot do
 ├── RangeError        a parameter lies outside what the hardware can hold
-└── ResumeError       a saved run does not fit what is asked to continue it
+├── ResumeError       a saved run does not fit what is asked to continue it
+└── SpiceError        ngspice is missing, or did not do what it was asked
 
 Physics never raises: a settling that fails is an `Outcome`.
 """
@@ -28,3 +29,7 @@ class RangeError(HwsimError, ValueError):
 
 class ResumeError(HwsimError):
     """A saved run does not fit the run that was asked for."""
+
+
+class SpiceError(HwsimError):
+    """ngspice is missing, or did not do what it was asked; holds its own words."""

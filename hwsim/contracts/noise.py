@@ -34,7 +34,11 @@ BRANCH_REPEATS = 256
 
 
 class Stream(enum.IntEnum):
-    """What a deviate is used for; two streams never share one."""
+    """What a deviate is used for; two streams never share one.
+
+    From PROCESS on, 16 streams for each of seven noise processes of a device, then from READOUT on 16 for each of eight
+    stages of its readout.
+    """
 
     THERMAL = 0
     READ = 1
@@ -42,6 +46,10 @@ class Stream(enum.IntEnum):
     PROBE = 3
     PROGRAM = 4
     FIXED = 5
+    CELL = 6
+    UPDATE = 7
+    PROCESS = 16
+    READOUT = 128
 
 
 class PhysicalNoise(enum.Enum):

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from .arrays import Array, namespace
 from .parameters import Parameters
+from .scale import Scale
 
 
 class Synapses(ABC):
@@ -49,11 +50,16 @@ class Synapses(ABC):
         """The immediate influence `dF_i/dtheta_ij = gain_i pre_j` in factored form, block -> (gain [B, N], pre [B, K]).
 
         For a block that holds one number per unit (a bias), `pre` is [B, 1] of ones. Blocks shared between units in
-        another way (one conductance per pair) give the factors of the unshared gradient; `credit` does the sharing.
+        another way (one conductance per pair), or that hold only some of the couplings, give the factors of the full
+        [N, K] gradient; `credit` shares and picks. A block whose influence is no such product is missing.
         """
 
     def energy_credit(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Parameters | None:
-        """`dE/dtheta` summed over the batch where the field is `F = -dE/dz`; None where there is no energy."""
+        """`dE/dtheta` summed over the batch where the field is `F = -S^-1 dE/dz`, S the metric; None without an energy.
+
+        In an electrical network E is the co-content (half the dissipated power where all is linear) and S holds the
+        capacitances; where units are the same in all directions S = 1.
+        """
         return None
 
     def metric(self, z: Float[Array, "B N"], theta: Parameters) -> Float[Array, "B N"] | None:
@@ -79,9 +85,54 @@ class Substrate(Synapses):
         """Whether `metric` is offered."""
         return False
 
+    @property
+    def scale(self) -> Scale | None:
+        """What a dimensionless unit is worth, where the field is in volts and seconds; None where any scale will do."""
+        return None
+
     @abstractmethod
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every analog block."""
+
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Block -> (lowest, highest) value that makes sense physically; a missing block is unbounded."""
+        return {}
+
+    @property
+    def rails(self) -> tuple[Float[Array, " N"], Float[Array, " N"]] | None:
+        """(low, high), NumPy, between which every step leaves the state; None where nothing holds it in."""
+        return None
+
+    def linear_part(self, theta: Parameters) -> Float[Array, " N"] | Float[Array, "N N"] | None:
+        """A constant M with `F = M z + (the rest)`, for exponential integration: a diagonal [N] or a matrix [N, N].
+
+        What is linear should be in M as far as it is known; a linear substrate gives its whole J, and the step is then
+        exact. None where there is no such part.
+        """
+        return None
+
+    def diffusion(self, theta: Parameters) -> Float[Array, "N N"] | None:
+        """B of the thermal noise `dz = F dt + sqrt(2 kT) B dW`, t in time constants, kT in joule.
+
+        None where every unit is an isolated node, `B = 1 / sqrt(C)` with the scale's capacitance. Where resistors join
+        nodes the noise belongs to the resistors and `B B^T` is not diagonal.
+        """
+        return None
+
+    def unshared(self) -> Substrate:
+        """The same physics with a parameter for each direction of a coupling that two units share; self if none do.
+
+        What happens to the two directions separately on a chip (asymmetry, wires) is told in these parameters.
+        """
+        return self
+
+    def unshare(self, theta: Parameters) -> Parameters:
+        """Parameters of `unshared()` that make the same field."""
+        return theta
+
+    def share(self, gradients: Parameters) -> Parameters:
+        """The adjoint of `unshare`: a gradient for the parameters of `unshared()` as one for this substrate's own."""
+        return gradients
 
     @abstractmethod
     def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:

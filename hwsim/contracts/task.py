@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float, Int
 
 from .arrays import Array
@@ -42,6 +43,11 @@ class Task(ABC):
 
     inputs: int
     units: int
+
+    @property
+    def output_units(self) -> Int[Array, " K"]:
+        """Indices of the units that the loss looks at, ascending; all of them unless told."""
+        return np.arange(self.units)
 
     @abstractmethod
     def training_batch(self, step: int, size: int, seed: int) -> Batch:

@@ -1,6 +1,7 @@
 """What the compiled kernels need of their arguments, checked before they run: they do not check bounds themselves."""
 
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from hwsim.contracts.noise import NoisePath, address_word, check_times
 FloatArray: TypeAlias = NDArray[Any]
 """float32 or float64, all arrays of one call alike."""
 WordArray: TypeAlias = NDArray[np.uint32]
+FlagArray: TypeAlias = NDArray[np.bool_]
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 _WORD = np.dtype(np.uint32)
@@ -43,31 +45,53 @@ def same(name: str, array: FloatArray, like: FloatArray, *shapes: tuple[int, ...
     return array
 
 
+def given(name: str, array: FloatArray, like: FloatArray, *shapes: tuple[int, ...]) -> FloatArray:
+    """A read-only view of an input, if it has the type of `like` and one of the shapes.
+
+    Raises:
+        InputError: it does not, or is not C-contiguous.
+    """
+    return frozen(same(name, array, like, *shapes))
+
+
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
     """A read-only view.  A kernel is compiled anew for read-only arguments, so all inputs come as such."""
+    if not array.flags.writeable:
+        return array
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 
 _NONE = frozen(np.empty(0, np.uint32))
 
 
-def check_tile(name: str, state: FloatArray, lo: int, hi: int, steps: int) -> tuple[int, int]:
-    """(B, N) of a state that is relaxed in place.
+def check_tiles(tiles: Sequence[tuple[int, int]], lanes: int) -> None:
+    """Raise InputError where a tile (lo, hi) is not 0 <= lo <= hi <= B."""
+    for lo, hi in tiles:
+        if not 0 <= lo <= hi <= lanes:
+            raise InputError(f"asked for lanes {lo} to {hi} of {lanes}; they must be 0 <= lo <= hi <= B")
+
+
+def check_force(force: FloatArray, like: FloatArray, steps: int) -> FloatArray:
+    """The force on a state [B, N], if it is none, constant or a waveform: [0 | 1 | steps, B, N] or [0, 0, 0].
 
     Raises:
-        InputError: it cannot be written, or the tile or the number of steps makes no sense.
+        InputError: it is not.
     """
-    lanes, units = writable(name, state, 2).shape
-    if not (0 <= lo <= hi <= lanes and steps >= 0):
-        raise InputError(f"asked for {steps} steps of lanes {lo} to {hi} of {lanes}; they must be 0 <= lo <= hi <= B")
-    return lanes, units
+    shape = like.shape
+    return given("force", force, like, (0, *shape), (1, *shape), (steps, *shape), (0, 0, 0))
 
 
-def force_shapes(shape: tuple[int, int], steps: int) -> tuple[tuple[int, ...], ...]:
-    """The shapes that a force on a state [B, N] may have: none, constant, waveform."""
-    return (0, *shape), (1, *shape), (steps, *shape), (0, 0, 0)
+def flags(name: str, array: FlagArray, lanes: int) -> FlagArray:
+    """The array, if a kernel can set one flag per lane in it.
+
+    Raises:
+        InputError: it is not a writable bool [lanes].
+    """
+    if array.dtype != np.bool_ or array.shape != (lanes,) or not (array.flags.c_contiguous and array.flags.writeable):
+        raise InputError(f"{name} must be a writable bool [{lanes}]; found {_describe(array)}")
+    return array
 
 
 def recording(states: FloatArray, like: FloatArray, steps: int, every: int) -> FloatArray:
@@ -76,44 +100,62 @@ def recording(states: FloatArray, like: FloatArray, steps: int, every: int) -> F
     Raises:
         InputError: it is not [1 + steps // every, B, N] (every > 0), or not [0, 0, 0] (every = 0).
     """
-    if every < 0:
-        raise InputError(f"asked to record every {every}-th state; it must be at least 1, or 0 for none")
     shape = (1 + steps // every, *like.shape) if every else (0, 0, 0)
     return same("states", writable("states", states, 3), like, shape)
 
 
-def noise_words(
-    sigma: float,
-    lanes: int,
-    seed: int,
-    step: int,
-    stream: int,
-    phase: int,
-    repeat: int,
-    first: int,
-    ids: WordArray,
-    repeats: WordArray,
-    coarse: int,
-    steps: int,
-    lo: int,
-    hi: int,
-) -> tuple[int, int, int, int, WordArray, WordArray]:
-    """(seed, step, first, coarse, ids, words) as the kernels take them, for lanes lo to hi - 1.
+class Noise(NamedTuple):
+    """Where the deviates of a relaxation come from, as in `NoisePath.normals`.
 
-    Where sigma is 0 no noise is drawn, so that nothing is checked.
+    Args:
+        path: seed, experiment step, repeat and coarseness.
+        stream, phase: below 2^8.
+        ids: [B] uint32 sample ids.
+        repeats: [B] uint32, added to the path's own repeat.
+        first: time step of the first step.
+    """
+
+    path: NoisePath
+    stream: int
+    phase: int
+    ids: WordArray
+    repeats: WordArray
+    first: int = 0
+
+
+class Address(NamedTuple):
+    """The same as kernels take it: key words, time, and two counter words per lane."""
+
+    seed: int
+    step: int
+    first: int
+    coarse: int
+    ids: WordArray
+    words: WordArray
+
+
+def noise_address(noise: Noise | None, lanes: int, steps: int) -> Address:
+    """The address of the deviates; without noise nothing is drawn, so that nothing is checked.
 
     Raises:
-        InputError: a part of the address is out of range, or an array is not [lanes] uint32.
+        InputError: a part is out of range, or an array is not [lanes] uint32.
     """
-    if sigma == 0:
-        return 0, 0, 0, 1, _NONE, _NONE
-    for name, array in (("ids", ids), ("repeats", repeats)):
-        if array.dtype != _WORD or array.shape != (lanes,):
-            raise InputError(f"{name} must be uint32 [{lanes}]; found {_describe(array)}")
-    path = NoisePath(seed=seed, step=step, repeat=repeat, coarse=coarse)
-    check_times(first, steps, coarse)
-    words = address_word(stream, phase, path.repeat, repeats[lo:hi])
-    return int(seed), int(step), int(first), int(coarse), frozen(np.ascontiguousarray(ids[lo:hi])), frozen(words)
+    if noise is None:
+        return Address(seed=0, step=0, first=0, coarse=1, ids=_NONE, words=_NONE)
+    for name, array in (("ids", noise.ids), ("repeats", noise.repeats)):
+        if array.dtype != _WORD or array.shape != (lanes,) or not array.flags.c_contiguous:
+            raise InputError(f"{name} must be C-contiguous uint32 [{lanes}]; found {_describe(array)}")
+    path = noise.path
+    check_times(noise.first, steps, path.coarse)
+    words = address_word(noise.stream, noise.phase, path.repeat, noise.repeats)
+    return Address(
+        seed=int(path.seed),
+        step=int(path.step),
+        first=int(noise.first),
+        coarse=int(path.coarse),
+        ids=frozen(noise.ids),
+        words=frozen(words),
+    )
 
 
 def _describe(array: NDArray[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Elementary functions that LLVM can vectorise: tanh, logarithm, sine and cosine of turns.
+"""Elementary functions that LLVM can vectorise: tanh, exponential and its kin, logarithm, sine and cosine.
 
 Numba's wheels come without a vector mathematics library, so that a call of `math.tanh` is one scalar call of libm per
 element.  These are straight-line polynomials without branches or calls, for float32 and float64 scalars inside a loop.
@@ -6,8 +6,15 @@ element.  These are straight-line polynomials without branches or calls, for flo
 | function | argument | largest error, float32 | float64 |
 |---|---|---|---|
 | `tanh(x)` | any; NaN stays NaN, infinities give -1 and 1 | 2 ulp | 4 ulp |
+| `exp(x)` | any; below and above the range of the type 0 and infinity | 2 ulp | 2 ulp |
+| `expm1(x)` = exp(x) - 1 | up to 88 (float32), 709 (not checked) | 2 ulp | 2 ulp |
+| `logistic(x)` = 1 / (1 + exp(-x)) | any | 4 ulp | 4 ulp |
+| `softplus(x)` = log(1 + exp(x)) | any | 4 ulp | 4 ulp |
 | `log(x)` | positive and normal (not checked) | 2 ulp, 5e-7 for 1/50 < x < 50 | 2 ulp, 1e-14 for 1e-14 < x < 1e14 |
 | `sincos_turns(x)` | signed turns, -1/2 <= x <= 1/2 | 2e-7 | 1e-15 |
+| `sincos(x)` | radians, abs(x) < 1e4 (float32), 1e6 (float64) | 3e-7 | 1e-15 |
+
+NaN stays NaN.  Outside its range `sincos` loses accuracy as the argument itself does.
 
 Coefficients are those of the power series unless a comment says otherwise.  Multiply-adds may be fused (LLVM's flag
 `contract`) and nothing else may change: the rounding trick below needs `(x + c) - c` to survive.
@@ -27,6 +34,7 @@ from ._compile import Scalar, kernel
 _SHIFT_F, _SHIFT_D = np.float32(1.5 * 2**23), np.float64(1.5 * 2**52)
 _SHIFT_BITS_F, _SHIFT_BITS_D = np.int32(0x4B400000), np.int64(0x4338000000000000)
 _BIAS_F, _BIAS_D = np.int32(127), np.int64(1023)
+_1I, _1L = np.int32(1), np.int64(1)
 _MANTISSA_F, _MANTISSA_D = np.int32(23), np.int64(52)  # bits
 _ROOT_HALF_F, _ROOT_HALF_D = np.int32(0x3F3504F3), np.int64(0x3FE6A09E667F3BCD)  # bits of sqrt(1/2)
 
@@ -34,10 +42,23 @@ _1F, _2F, _4F = np.float32(1), np.float32(2), np.float32(4)
 _1D, _2D, _4D = 1.0, 2.0, 4.0
 _QUARTER_F, _QUARTER_D = np.float32(0.25), 0.25
 
+_0F, _0D = np.float32(0), 0.0
+_HALF_F, _HALF_D = np.float32(0.5), 0.5
+
 _LOG2E_F, _LOG2E_D = np.float32(1 / math.log(2)), np.float64(1 / math.log(2))
 # ln 2 in two parts, the first with enough zero bits that its product with an exponent is exact (Cody and Waite, 1980)
 _LN2_HIGH_F, _LN2_LOW_F = np.float32(0.693359375), np.float32(-2.1219444005469058e-4)
 _LN2_HIGH_D, _LN2_LOW_D = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
+
+_EXP_LOW_F, _EXP_HIGH_F = np.float32(-104), np.float32(89)  # beyond, exp rounds to 0 or overflows
+_EXP_LOW_D, _EXP_HIGH_D = np.float64(-746), np.float64(710)
+_FLAT_F, _FLAT_D = np.float32(-18), np.float64(-40)  # below, exp(x) - 1 rounds to -1
+_ROOT2_F, _ROOT2_D = np.float32(math.sqrt(2) - 1), math.sqrt(2) - 1
+# a quarter turn in three parts, the first two short, so that their products with a count of quarter turns are exact
+_QUARTERS_F, _QUARTERS_D = np.float32(2 / math.pi), 2 / math.pi
+_PIO2_F = tuple(np.float32(v) for v in (1.5703125, 4.837512969970703125e-4, 7.54978995489188216e-8))
+_PIO2_D = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
+_TURNS_F, _TURNS_D = np.float32(1 / math.tau), 1 / math.tau
 
 _EXP_F = tuple(np.float32(1 / math.factorial(n)) for n in range(8))
 _EXP_D = tuple(1 / math.factorial(n) for n in range(14))
@@ -55,6 +76,42 @@ _TANH_F = tuple(np.float32(v) for v in (-0.3333331756, 0.1333258614, -0.05385230
 
 
 @kernel(inline=True)
+def _exponential32(x: Scalar) -> tuple[Scalar, Scalar]:
+    """(n, t) with `exp(x) = 2^n (1 + t)`, n an int32 and t small, of a float32 below 2^21 in size."""
+    shifted = x * _LOG2E_F + _SHIFT_F
+    whole = shifted - _SHIFT_F
+    rest = (x - whole * _LN2_HIGH_F) - whole * _LN2_LOW_F
+    series = _EXP_F[7]
+    for n in (6, 5, 4, 3, 2):
+        series = series * rest + _EXP_F[n]
+    return np.int32(np.float32(shifted).view(np.int32) - _SHIFT_BITS_F), series * (rest * rest) + rest
+
+
+@kernel(inline=True)
+def _exponential64(x: Scalar) -> tuple[Scalar, Scalar]:
+    """(n, t) with `exp(x) = 2^n (1 + t)` of a float64, as `_exponential32`."""
+    shifted = x * _LOG2E_D + _SHIFT_D
+    whole = shifted - _SHIFT_D
+    rest = (x - whole * _LN2_HIGH_D) - whole * _LN2_LOW_D
+    series = _EXP_D[13]
+    for n in (12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2):
+        series = series * rest + _EXP_D[n]
+    return np.int64(np.float64(shifted).view(np.int64) - _SHIFT_BITS_D), series * (rest * rest) + rest
+
+
+@kernel(inline=True)
+def _power32(exponent: Scalar) -> Scalar:
+    """2^exponent of an int32 from -126 to 127."""
+    return np.int32(np.int32(exponent + _BIAS_F) << _MANTISSA_F).view(np.float32)
+
+
+@kernel(inline=True)
+def _power64(exponent: Scalar) -> Scalar:
+    """2^exponent of an int64 from -1022 to 1023."""
+    return np.int64((exponent + _BIAS_D) << _MANTISSA_D).view(np.float64)
+
+
+@kernel(inline=True)
 def tanh32(x: Scalar) -> Scalar:
     """tanh of a float32: an odd polynomial below 0.55, else `1 - 2 / (exp(2 abs(x)) + 1)`.  About 0.5 ns."""
     size = abs(x)
@@ -64,15 +121,8 @@ def tanh32(x: Scalar) -> Scalar:
     for n in (3, 2, 1, 0):
         small = small * square + _TANH_F[n]
     small = small * (square * size) + size
-    twice = size + size
-    shifted = twice * _LOG2E_F + _SHIFT_F
-    whole = shifted - _SHIFT_F
-    rest = (twice - whole * _LN2_HIGH_F) - whole * _LN2_LOW_F
-    scale = np.int32((np.float32(shifted).view(np.int32) - _SHIFT_BITS_F + _BIAS_F) << _MANTISSA_F).view(np.float32)
-    series = _EXP_F[7]
-    for n in (6, 5, 4, 3, 2):
-        series = series * rest + _EXP_F[n]
-    series = series * (rest * rest) + rest
+    exponent, series = _exponential32(size + size)
+    scale = _power32(exponent)
     large = _1F - _2F / (scale * series + scale + _1F)
     return math.copysign(small if size < _TANH_SMALL_F else large, x)
 
@@ -82,17 +132,80 @@ def tanh64(x: Scalar) -> Scalar:
     """tanh of a float64: `t / (t + 2)` with `t = exp(2 abs(x)) - 1`.  About 2 ns."""
     size = abs(x)
     size = _TANH_FLAT_D if size > _TANH_FLAT_D else size
-    twice = size + size
-    shifted = twice * _LOG2E_D + _SHIFT_D
-    whole = shifted - _SHIFT_D
-    rest = (twice - whole * _LN2_HIGH_D) - whole * _LN2_LOW_D
-    scale = np.int64((np.float64(shifted).view(np.int64) - _SHIFT_BITS_D + _BIAS_D) << _MANTISSA_D).view(np.float64)
-    series = _EXP_D[13]
-    for n in (12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2):
-        series = series * rest + _EXP_D[n]
-    series = series * (rest * rest) + rest
+    exponent, series = _exponential64(size + size)
+    scale = _power64(exponent)
     t = scale * series + (scale - _1D)
     return math.copysign(t / (t + _2D), x)
+
+
+@kernel(inline=True)
+def exp32(x: Scalar) -> Scalar:
+    """Exponential of a float32.  Two factors make the power of two, so that small results round gradually."""
+    x = _EXP_LOW_F if x < _EXP_LOW_F else x
+    x = _EXP_HIGH_F if x > _EXP_HIGH_F else x
+    exponent, series = _exponential32(x)
+    half = np.int32(exponent >> _1I)
+    scale = _power32(half)
+    return (scale * series + scale) * _power32(np.int32(exponent - half))
+
+
+@kernel(inline=True)
+def exp64(x: Scalar) -> Scalar:
+    """Exponential of a float64, as `exp32`."""
+    x = _EXP_LOW_D if x < _EXP_LOW_D else x
+    x = _EXP_HIGH_D if x > _EXP_HIGH_D else x
+    exponent, series = _exponential64(x)
+    half = exponent >> _1L
+    scale = _power64(half)
+    return (scale * series + scale) * _power64(exponent - half)
+
+
+@kernel(inline=True)
+def expm1_32(x: Scalar) -> Scalar:
+    """`exp(x) - 1` of a float32 up to 88, -1 from -18 down."""
+    x = _FLAT_F if x < _FLAT_F else x
+    exponent, series = _exponential32(x)
+    scale = _power32(exponent)
+    return scale * series + (scale - _1F)
+
+
+@kernel(inline=True)
+def expm1_64(x: Scalar) -> Scalar:
+    """`exp(x) - 1` of a float64 up to 709, -1 from -40 down."""
+    x = _FLAT_D if x < _FLAT_D else x
+    exponent, series = _exponential64(x)
+    scale = _power64(exponent)
+    return scale * series + (scale - _1D)
+
+
+@kernel(inline=True)
+def logistic32(x: Scalar) -> Scalar:
+    """`1 / (1 + exp(-x))` of a float32, from exp(-abs(x)), which does not overflow."""
+    small = exp32(-abs(x))
+    return (small if x < _0F else _1F) / (_1F + small)
+
+
+@kernel(inline=True)
+def logistic64(x: Scalar) -> Scalar:
+    """`1 / (1 + exp(-x))` of a float64, as `logistic32`."""
+    small = exp64(-abs(x))
+    return (small if x < _0D else _1D) / (_1D + small)
+
+
+@kernel(inline=True)
+def softplus32(x: Scalar) -> Scalar:
+    """`log(1 + exp(x)) = max(x, 0) + log(1 + u)` of a float32, u = exp(-abs(x)); above sqrt(2), 1 + u is halved."""
+    u = exp32(-abs(x))
+    high = u > _ROOT2_F
+    return (x if x > _0F else _0F) + log_scaled32(_1F if high else _0F, _HALF_F * (u - _1F) if high else u)
+
+
+@kernel(inline=True)
+def softplus64(x: Scalar) -> Scalar:
+    """`log(1 + exp(x))` of a float64, as `softplus32`."""
+    u = exp64(-abs(x))
+    high = u > _ROOT2_D
+    return (x if x > _0D else _0D) + log_scaled64(_1D if high else _0D, _HALF_D * (u - _1D) if high else u)
 
 
 @kernel(inline=True)
@@ -110,6 +223,17 @@ def log_scaled32(exponent: Scalar, excess: Scalar) -> Scalar:
 
 
 @kernel(inline=True)
+def log_scaled64(exponent: Scalar, excess: Scalar) -> Scalar:
+    """`exponent ln 2 + ln(1 + excess)` in float64, as `log_scaled32`."""
+    s = excess / (_2D + excess)
+    square = s * s
+    series = _ATANH_D[10]
+    for n in (9, 8, 7, 6, 5, 4, 3, 2, 1):
+        series = series * square + _ATANH_D[n]
+    return exponent * _LN2_HIGH_D + (exponent * _LN2_LOW_D + (series * square * s + (s + s)))
+
+
+@kernel(inline=True)
 def log32(x: Scalar) -> Scalar:
     """Natural logarithm of a positive, normal float32."""
     bits = np.float32(x).view(np.int32)
@@ -123,14 +247,8 @@ def log64(x: Scalar) -> Scalar:
     """Natural logarithm of a positive, normal float64, as `log32`."""
     bits = np.float64(x).view(np.int64)
     exponent = (bits - _ROOT_HALF_D) >> _MANTISSA_D
-    excess = np.int64(bits - (exponent << _MANTISSA_D)).view(np.float64) - _1D
-    whole = np.float64(exponent)
-    s = excess / (_2D + excess)
-    square = s * s
-    series = _ATANH_D[10]
-    for n in (9, 8, 7, 6, 5, 4, 3, 2, 1):
-        series = series * square + _ATANH_D[n]
-    return whole * _LN2_HIGH_D + (whole * _LN2_LOW_D + (series * square * s + (s + s)))
+    mantissa = np.int64(bits - (exponent << _MANTISSA_D)).view(np.float64)
+    return log_scaled64(np.float64(exponent), mantissa - _1D)
 
 
 @kernel(inline=True)
@@ -139,6 +257,12 @@ def sincos_turns32(x: Scalar) -> tuple[Scalar, Scalar]:
     shifted = _4F * x + _SHIFT_F
     quarter = np.float32(shifted).view(np.int32)  # its low bits count quarter turns
     rest = x - (shifted - _SHIFT_F) * _QUARTER_F  # exact
+    return _by_quarter32(quarter, rest)
+
+
+@kernel(inline=True)
+def _by_quarter32(quarter: Scalar, rest: Scalar) -> tuple[Scalar, Scalar]:
+    """(sin, cos) of `quarter / 4 + rest` turns, abs(rest) <= 1/8.  Only the two lowest bits of `quarter` matter."""
     square = rest * rest
     sine = _SIN_F[4]
     for n in (3, 2, 1, 0):
@@ -160,6 +284,12 @@ def sincos_turns64(x: Scalar) -> tuple[Scalar, Scalar]:
     shifted = _4D * x + _SHIFT_D
     quarter = np.float64(shifted).view(np.int64)
     rest = x - (shifted - _SHIFT_D) * _QUARTER_D
+    return _by_quarter64(quarter, rest)
+
+
+@kernel(inline=True)
+def _by_quarter64(quarter: Scalar, rest: Scalar) -> tuple[Scalar, Scalar]:
+    """(sin, cos) of `quarter / 4 + rest` turns, abs(rest) <= 1/8.  Only the two lowest bits of `quarter` matter."""
     square = rest * rest
     sine = _SIN_D[8]
     for n in (7, 6, 5, 4, 3, 2, 1, 0):
@@ -175,9 +305,47 @@ def sincos_turns64(x: Scalar) -> tuple[Scalar, Scalar]:
     return first, second
 
 
+@kernel(inline=True)
+def sincos32(x: Scalar) -> tuple[Scalar, Scalar]:
+    """(sin x, cos x) of a float32 in radians, less the nearest whole number of quarter turns."""
+    shifted = x * _QUARTERS_F + _SHIFT_F
+    whole = shifted - _SHIFT_F
+    rest = ((x - whole * _PIO2_F[0]) - whole * _PIO2_F[1]) - whole * _PIO2_F[2]
+    return _by_quarter32(np.float32(shifted).view(np.int32), rest * _TURNS_F)
+
+
+@kernel(inline=True)
+def sincos64(x: Scalar) -> tuple[Scalar, Scalar]:
+    """(sin x, cos x) of a float64 in radians, as `sincos32`."""
+    shifted = x * _QUARTERS_D + _SHIFT_D
+    whole = shifted - _SHIFT_D
+    rest = ((x - whole * _PIO2_D[0]) - whole * _PIO2_D[1]) - whole * _PIO2_D[2]
+    return _by_quarter64(np.float64(shifted).view(np.int64), rest * _TURNS_D)
+
+
 def tanh(x: Scalar) -> Scalar:
     """tanh of a float32 or float64."""
     return tanh32(x) if isinstance(x, np.float32) else tanh64(x)
+
+
+def exp(x: Scalar) -> Scalar:
+    """Exponential of a float32 or float64."""
+    return exp32(x) if isinstance(x, np.float32) else exp64(x)
+
+
+def expm1(x: Scalar) -> Scalar:
+    """`exp(x) - 1` of a float32 up to 88 or float64 up to 709."""
+    return expm1_32(x) if isinstance(x, np.float32) else expm1_64(x)
+
+
+def logistic(x: Scalar) -> Scalar:
+    """`1 / (1 + exp(-x))` of a float32 or float64."""
+    return logistic32(x) if isinstance(x, np.float32) else logistic64(x)
+
+
+def softplus(x: Scalar) -> Scalar:
+    """`log(1 + exp(x))` of a float32 or float64."""
+    return softplus32(x) if isinstance(x, np.float32) else softplus64(x)
 
 
 def log(x: Scalar) -> Scalar:
@@ -188,6 +356,11 @@ def log(x: Scalar) -> Scalar:
 def sincos_turns(x: Scalar) -> tuple[Scalar, Scalar]:
     """(sin(2 pi x), cos(2 pi x)) of a float32 or float64, -1/2 <= x <= 1/2."""
     return sincos_turns32(x) if isinstance(x, np.float32) else sincos_turns64(x)
+
+
+def sincos(x: Scalar) -> tuple[Scalar, Scalar]:
+    """(sin x, cos x) of a float32 or float64 in radians."""
+    return sincos32(x) if isinstance(x, np.float32) else sincos64(x)
 
 
 def _by_type(generic: Callable[[Scalar], Scalar], single: Scalar, double: Scalar) -> None:
@@ -204,5 +377,10 @@ def _by_type(generic: Callable[[Scalar], Scalar], single: Scalar, double: Scalar
 
 
 _by_type(tanh, tanh32, tanh64)
+_by_type(exp, exp32, exp64)
+_by_type(expm1, expm1_32, expm1_64)
+_by_type(logistic, logistic32, logistic64)
+_by_type(softplus, softplus32, softplus64)
 _by_type(log, log32, log64)
 _by_type(sincos_turns, sincos_turns32, sincos_turns64)
+_by_type(sincos, sincos32, sincos64)

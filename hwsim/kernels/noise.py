@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from ._check import FloatArray, WordArray, noise_words, writable
+from ._check import FloatArray, Noise, WordArray, noise_address, writable
 from ._compile import Scalar, kernel
 from .elementwise import log64, log_scaled32, sincos_turns32, sincos_turns64
 
@@ -147,32 +147,18 @@ def padded(units: int) -> int:
     return (units + GROUP - 1) // GROUP * GROUP
 
 
-def fill_normals(
-    out: FloatArray,
-    seed: int,
-    step: int,
-    stream: int,
-    phase: int,
-    repeat: int,
-    first: int,
-    ids: WordArray,
-    repeats: WordArray,
-    coarse: int,
-) -> None:
+def fill_normals(out: FloatArray, noise: Noise) -> None:
     """Fill an array with the deviates of `NoisePath(seed, step, repeat, coarse).normals(...)`.
 
     Args:
         out: [K, B, N] float32 or float64, C-contiguous, overwritten: time steps `first` to `first + K - 1`.
-        ids: [B] uint32 sample ids.
-        repeats: [B] uint32, added to `repeat`.
-        seed, step, stream, phase, repeat, first, coarse: see `hwsim.contracts.noise`.
+        noise: the address.
 
     Raises:
         InputError: a part of the address, a shape or a type does not fit.
 
-    Cost: as `normal_row`, for N rounded up to a multiple of 32.  Agrees with the reference to 2e-6 (float32) and 1e-13
+    Cost: as `normal_tile`, for N rounded up to a multiple of 32.  Agrees with the reference to 2e-6 (float32) and 1e-13
     (float64).
     """
     steps, lanes, _ = writable("out", out, 3).shape
-    address = noise_words(1.0, lanes, seed, step, stream, phase, repeat, first, ids, repeats, coarse, steps, 0, lanes)
-    _fill(out, *address)
+    _fill(out, *noise_address(noise, lanes, steps))

@@ -40,7 +40,7 @@ def unroll(
     steps: int,
     increments: Float[torch.Tensor, "T B N"] | None = None,
 ) -> Float[torch.Tensor, "T1 B N"]:
-    """z_0 .. z_T of `z <- z + eps F(z, x) + increment_k`, differentiable in theta and z0.
+    """z_0 .. z_T of `z <- z + eps F(z, x) + increment_k` within the rails, differentiable in theta and z0.
 
     Args:
         substrate: the physics; its own code runs on tensors.
@@ -51,9 +51,11 @@ def unroll(
         increments: [T, B, N] added after each step (a noise path, already scaled), constants of the graph.
     """
     states = [z0]
+    rails = None if substrate.rails is None else tuple(tensor(rail) for rail in substrate.rails)
     for step in range(steps):
         z = states[-1] + step_size * substrate.field(states[-1], x, theta)
-        states.append(z if increments is None else z + increments[step])
+        z = z if increments is None else z + increments[step]
+        states.append(z if rails is None else torch.clamp(z, *rails))
     return torch.stack(states)
 
 

@@ -29,6 +29,8 @@ def bptt_along(
 
         h_T = c,   h_k = h_{k+1} + eps J(z_k)^T h_{k+1},   g = L_theta + eps sum_k credit(h_{k+1}, z_k)
 
+    where h_{k+1} is zero for a unit that z_{k+1} shows at a rail.
+
     The same gradient as `autograd.bptt`, written out with the substrate's own cotangent, so that it can follow states
     which no noise-free map would reach, and several times faster.
 
@@ -43,6 +45,7 @@ def bptt_along(
     signal = task.signal(z[-1], batch.targets, theta)
     signals = np.empty_like(z[1:])
     for step in reversed(range(len(z) - 1)):
+        signal = signal * _free(substrate, z[step + 1])
         signals[step] = step_size * signal
         signal = signal + step_size * substrate.cotangent(signal, z[step], x, theta)
     return substrate.credit(signals, z[:-1], x, theta) | task.readout_credit(z[-1], batch.targets, theta)
@@ -71,9 +74,20 @@ def rtrl(
         for name, held in influence.items():
             influence[name] = held + step_size * (substrate.tangent(held, z, x, theta) + immediate[name])
         z = z + step_size * substrate.field(z, x, theta)
+        if substrate.rails is not None:
+            z = np.clip(z, *substrate.rails)
+            influence = {name: held * _free(substrate, z) for name, held in influence.items()}
     signal = task.signal(z, batch.targets, theta)
     analog = {name: np.einsum("pbn,bn->p", held, signal).reshape(theta[name].shape) for name, held in influence.items()}
     return Parameters(analog) | task.readout_credit(z, batch.targets, theta)
+
+
+def _free(substrate: Substrate, z: Float[Array, "B N"]) -> Float[Array, "B N"] | float:
+    """1 where a state may move, 0 where a rail holds it."""
+    if substrate.rails is None:
+        return 1.0
+    low, high = substrate.rails
+    return ((z > low) & (z < high)).astype(np.float64)
 
 
 def _immediate_influence(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 from jaxtyping import Float
 
@@ -12,18 +12,33 @@ from hwsim.contracts.arrays import Array, namespace
 
 
 class Coupling(ABC):
-    """A linear map between units that one parameter block programs."""
+    """A linear map W between units that one parameter block programs, linearly. Hashable, a value.
 
-    reciprocal: ClassVar[bool]
+    Where one parameter serves several places of W (both directions of a pair, all places of a kernel), `unshared()` is
+    the coupling that has one for each place; `unshare` copies parameters there, and `share`, its adjoint, sums
+    gradients back.
+    """
+
+    units: int
+
+    @property
+    @abstractmethod
+    def reciprocal(self) -> bool:
+        """Whether `W = W^T` whatever is programmed."""
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Shape of the parameter block."""
 
+    @property
+    @abstractmethod
+    def fan_in(self) -> float | Float[Array, "*shape"]:
+        """Inputs of a unit through this coupling: their mean, or a number for each parameter."""
+
     @abstractmethod
     def matrix(self, block: Array) -> Float[Array, "N N"]:
-        """The dense matrix W that the block programs (what a fused kernel multiplies by)."""
+        """The dense matrix W that the block programs (what a fused kernel multiplies by), differentiable in torch."""
 
     @abstractmethod
     def apply(self, block: Array, rates: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
@@ -37,6 +52,18 @@ class Coupling(ABC):
     def credit(self, post: Float[Array, "*T B N"], pre: Float[Array, "*T B N"], *, per_sample: bool) -> Array:
         """`d(post . W pre)/d block`, summed over leading axes and batch ([B, ...] with `per_sample`)."""
 
+    def unshared(self) -> Coupling:
+        """The coupling with one parameter for each direction and place; self if nothing is shared."""
+        return self
+
+    def unshare(self, block: Array) -> Array:
+        """The block of `unshared()` that programs the same W."""
+        return block
+
+    def share(self, gradient: Array) -> Array:
+        """The adjoint of `unshare`: a gradient for `unshared()` ([...] or [B, ...]) as one for this block."""
+        return gradient
+
 
 @final
 @dataclass(frozen=True)
@@ -47,11 +74,18 @@ class Dense(Coupling):
     """
 
     units: int
-    reciprocal: ClassVar[bool] = False
+
+    @property
+    def reciprocal(self) -> bool:
+        return False
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.units, self.units)
+
+    @property
+    def fan_in(self) -> float:
+        return self.units
 
     def matrix(self, block: Array) -> Float[Array, "N N"]:
         return block
@@ -75,11 +109,18 @@ class Reciprocal(Coupling):
     """
 
     units: int
-    reciprocal: ClassVar[bool] = True
+
+    @property
+    def reciprocal(self) -> bool:
+        return True
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.units, self.units)
+
+    @property
+    def fan_in(self) -> float:
+        return self.units
 
     def matrix(self, block: Array) -> Float[Array, "N N"]:
         return (block + block.T) / 2.0
@@ -91,8 +132,16 @@ class Reciprocal(Coupling):
         return signal @ self.matrix(block)
 
     def credit(self, post: Float[Array, "*T B N"], pre: Float[Array, "*T B N"], *, per_sample: bool) -> Array:
-        full = outer(post, pre, per_sample=per_sample)
-        return (full + full.mT) / 2.0
+        return self.share(outer(post, pre, per_sample=per_sample))
+
+    def unshared(self) -> Coupling:
+        return Dense(self.units)
+
+    def unshare(self, block: Array) -> Array:
+        return self.matrix(block)
+
+    def share(self, gradient: Array) -> Array:
+        return (gradient + gradient.mT) / 2.0
 
 
 def outer(post: Float[Array, "*T B N"], pre: Float[Array, "*T B K"], *, per_sample: bool) -> Array:
@@ -104,3 +153,8 @@ def outer(post: Float[Array, "*T B N"], pre: Float[Array, "*T B K"], *, per_samp
         pres = xp.reshape(pre, (-1, lanes, pre.shape[-1]))
         return xp.permute_dims(posts, (1, 2, 0)) @ xp.permute_dims(pres, (1, 0, 2))
     return xp.reshape(post, (-1, post.shape[-1])).T @ xp.reshape(pre, (-1, pre.shape[-1]))
+
+
+def flat(blocks: Array, axes: int) -> Array:
+    """The last `axes` axes as one."""
+    return namespace(blocks).reshape(blocks, (*blocks.shape[:-axes], -1))

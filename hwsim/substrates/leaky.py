@@ -10,17 +10,16 @@ import numpy as np
 from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array, namespace
-from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.substrate import Substrate
 
-from .coupling import Coupling, Dense, Reciprocal
-from .nonlinearity import Nonlinearity, Tanh
+from .coupled import Driven, drive_credit
+from .coupling import Dense, Reciprocal
+from .nonlinearity import Identity, Nonlinearity, Tanh
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LeakyNetwork(Substrate):
+class LeakyNetwork(Driven):
     """`F(z, x) = -z + W r(z) + U x + b`, time in time constants.
 
         z    state, [B, N]            state units (dimensionless here)
@@ -30,35 +29,28 @@ class LeakyNetwork(Substrate):
         b    bias, block "b", [N]
         J    = -1 + W R,  R = diag r'(z)
 
-    Credit: `W_ij` post_i r(z_j), `U_ij` post_i x_j, `b_i` post_i. With reciprocal couplings the metric is `S = r'(z)`:
-    J^T = R J R^-1. It is positive wherever the slope is.
+    Credit: `W_ij` post_i r(z_j), `U_ij` post_i x_j, `b_i` post_i. With reciprocal couplings `F = -S^-1 dE/dz`, where
+
+        E = -1/2 r^T W r - r^T (U x + b) + sum_i int^z_i s r'(s) ds,    S = r'(z),    J^T = S J S^-1
+
+    The metric S must be positive, so a network whose r is flat somewhere (`ReLU`, `Hard`) is not `reciprocal` even
+    where W = W^T: a unit on the flat part sends nothing, and no response of the others to it can be inferred.
 
     Args:
         units: N.
         inputs: M.
-        coupling: between units; `Dense(units)` or `Reciprocal(units)`.
+        coupling: between units; `Dense(units)`, `Reciprocal(units)` or another.
         nonlinearity: r.
 
     Raises:
         InputError: sizes that are not positive, or a coupling of another size.
     """
 
-    units: int
-    inputs: int
-    coupling: Coupling
     nonlinearity: Nonlinearity = Tanh()
-
-    def __post_init__(self) -> None:
-        if self.units < 1 or self.inputs < 1:
-            raise InputError(f"a network needs units >= 1 and inputs >= 1; found {self.units} and {self.inputs}")
-        if self.coupling.shape != (self.units, self.units):
-            raise InputError(
-                f"{self.units} units need couplings of shape {(self.units,) * 2}; found {self.coupling.shape}"
-            )
 
     @property
     def reciprocal(self) -> bool:
-        return self.coupling.reciprocal
+        return self.coupling.reciprocal and self.nonlinearity.increasing
 
     @classmethod
     def dense(cls, units: int, inputs: int, nonlinearity: Nonlinearity = Tanh()) -> LeakyNetwork:
@@ -70,15 +62,13 @@ class LeakyNetwork(Substrate):
         """All-to-all couplings, one conductance per pair."""
         return cls(units=units, inputs=inputs, coupling=Reciprocal(units), nonlinearity=nonlinearity)
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {"W": self.coupling.shape, "U": (self.units, self.inputs), "b": (self.units,)}
-
     def initial(self, seed: int, *, gain: float, input_gain: float, input_fan_in: int | None = None) -> Parameters:
-        """Fresh analog blocks: `W ~ gain N(0, 1) / sqrt(N)`, `U ~ input_gain N(0, 1) / sqrt(fan-in)`, `b = 0`.
+        """Fresh analog blocks: `W ~ gain N(0, 1) / sqrt(n)`, `U ~ input_gain N(0, 1) / sqrt(fan-in)`, `b = 0`.
 
         Args:
             seed: of the draw; the same seed gives the same network.
-            gain: sd of W times sqrt(N): near 1 the network is close to its edge of stability.
+            gain: sd of W times sqrt(n), n the coupling's fan-in (N where all are coupled): near 1 the network is close
+                to its edge of stability.
             input_gain: sd of U times the square root of the fan-in.
             input_fan_in: inputs that are on at a time; M unless told (for one-hot inputs it is far smaller).
         """
@@ -86,15 +76,18 @@ class LeakyNetwork(Substrate):
         fan_in = self.inputs if input_fan_in is None else input_fan_in
         return Parameters(
             {
-                "W": gain * draw.standard_normal(self.coupling.shape) / np.sqrt(self.units),
+                "W": gain * draw.standard_normal(self.coupling.shape) / np.sqrt(self.coupling.fan_in),
                 "U": input_gain * draw.standard_normal((self.units, self.inputs)) / np.sqrt(fan_in),
                 "b": np.zeros(self.units),
             }
         )
 
-    def drive(self, x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "B N"]:
-        """`U x + b`: what the inputs contribute, constant while settling."""
-        return x @ theta["U"].T + theta["b"]
+    def linear_part(self, theta: Parameters) -> Float[Array, " N"] | Float[Array, "N N"]:
+        """The leak, -1 for every unit; with r(z) = z all of it, `W - 1`."""
+        xp, like = namespace(theta["b"]), theta["b"]
+        if isinstance(self.nonlinearity, Identity):
+            return self.coupling.matrix(theta["W"]) - xp.eye(self.units, dtype=like.dtype, device=like.device)
+        return -xp.ones_like(like)
 
     def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
         return self.coupling.apply(theta["W"], self.nonlinearity(z)) - z + self.drive(x, theta)
@@ -111,8 +104,8 @@ class LeakyNetwork(Substrate):
 
     def jacobian(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "B N N"]:
         """`-1 + W R`, written down rather than probed by N tangents. Cost: B N^2."""
-        weights = self.coupling.matrix(theta["W"])
-        return weights * self.nonlinearity.slope(z)[:, None, :] - namespace(z).eye(self.units, dtype=z.dtype)
+        weights, leak = self.coupling.matrix(theta["W"]), namespace(z).eye(self.units, dtype=z.dtype, device=z.device)
+        return weights * self.nonlinearity.slope(z)[:, None, :] - leak
 
     def credit(
         self,
@@ -123,17 +116,8 @@ class LeakyNetwork(Substrate):
         *,
         per_sample: bool = False,
     ) -> Parameters:
-        xp = namespace(post)
-        x = xp.astype(x, post.dtype, copy=False)  # or a float32 device would pay for a product in float64
-        # the inputs stand still, so their pre-synaptic side needs the time sum of post only
-        total = xp.sum(xp.reshape(post, (-1, *post.shape[-2:])), axis=0)
-        return Parameters(
-            {
-                "W": self.coupling.credit(post, self.nonlinearity(z), per_sample=per_sample),
-                "U": total[:, :, None] * x[:, None, :] if per_sample else total.T @ x,
-                "b": total if per_sample else xp.sum(total, axis=0),
-            }
-        )
+        between = self.coupling.credit(post, self.nonlinearity(z), per_sample=per_sample)
+        return Parameters({"W": between, **drive_credit(post, x, per_sample=per_sample)})
 
     def influence(
         self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters
@@ -141,5 +125,15 @@ class LeakyNetwork(Substrate):
         ones = namespace(z).ones_like(z)
         return {"W": (ones, self.nonlinearity(z)), "U": (ones, x), "b": (ones, ones[:, :1])}
 
+    def energy_credit(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Parameters | None:
+        """`W_ij` -r_i r_j / 2, `U_ij` -r_i x_j, `b_i` -r_i, where reciprocal."""
+        return rate_energy_credit(self, self.nonlinearity(z), x) if self.reciprocal else None
+
     def metric(self, z: Float[Array, "B N"], theta: Parameters) -> Float[Array, "B N"] | None:
-        return self.nonlinearity.slope(z) if self.coupling.reciprocal else None
+        return self.nonlinearity.slope(z) if self.reciprocal else None
+
+
+def rate_energy_credit(network: Driven, r: Float[Array, "B N"], x: Float[Array, "B M"]) -> Parameters:
+    """`dE/dtheta` of `E = -1/2 r^T W r - r^T (U x + b) + ...`, W reciprocal."""
+    between = network.coupling.credit(r, r, per_sample=False) / -2.0
+    return Parameters({"W": between, **drive_credit(-r, x)})

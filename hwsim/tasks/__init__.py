@@ -1,7 +1,8 @@
-"""Tasks on real data that every machine has: text and digits."""
+"""Tasks on real data that every machine has: text, digits and flowers."""
 
 from .digits import Digits
+from .nodes import Iris, NodeTask
 from .softmax import Classification
 from .text import NextCharacter, python_documentation, read_text
 
-__all__ = ["Classification", "Digits", "NextCharacter", "python_documentation", "read_text"]
+__all__ = ["Classification", "Digits", "Iris", "NextCharacter", "NodeTask", "python_documentation", "read_text"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -33,6 +33,7 @@ class Bench:
         seed: of everything drawn.
         spec: of the device.
         quiet: two settlings that only differ in their noise are the same.
+        lanewise: two lanes that only differ in their noise are not, as they are where all noise is common to a plan.
         read_error: largest error of a read, state units; 0 where it is below rounding, or where nothing known can be
             read.
         rounding: machine epsilon of the states.
@@ -42,6 +43,7 @@ class Bench:
     seed: int
     spec: DeviceSpec
     quiet: bool
+    lanewise: bool
     read_error: float
     rounding: float
 
@@ -54,17 +56,21 @@ class Bench:
         """
         with make() as device:
             spec = device.spec
-            bench = Bench(make=make, seed=seed, spec=spec, quiet=False, read_error=0.0, rounding=0.0)
+            bench = Bench(make=make, seed=seed, spec=spec, quiet=False, lanewise=False, read_error=0.0, rounding=0.0)
             device.program(draw_parameters(spec, seed))
             plan = bench.plan(Phase(steps=spec.horizon))
             paths = bench.noise, bench.noise.repeated(1)
             first, second = (device.relax(plan, noise=path)[0].final for path in paths)
+            alike = device.relax(replace(plan, inputs=np.repeat(plan.inputs[:1], LANES, axis=0)), noise=bench.noise)
+            lanewise = not np.array_equal(alike[0].final[1:], alike[0].final[:-1])
             rounding = float(np.finfo(first.dtype).eps)
             error = _read_error(bench, device)
         # what is lost to the states' own rounding is not an error of the read
         error = error if error > 8 * rounding * largest(bench.normal(1)) else 0.0
         quiet = np.array_equal(first, second)
-        return Bench(make=make, seed=seed, spec=spec, quiet=quiet, read_error=error, rounding=rounding)
+        return Bench(
+            make=make, seed=seed, spec=spec, quiet=quiet, lanewise=lanewise, read_error=error, rounding=rounding
+        )
 
     def has(self, *capabilities: Capability) -> bool:
         """Whether the device lists all of them."""
@@ -125,6 +131,10 @@ class Bench:
             gain: by which differences of reads are multiplied.
         """
         return gain * (200.0 * self.rounding * (1.0 + largest(*arrays)) + 4.0 * self.read_error)
+
+    def arrival(self, force: Array) -> float:
+        """By how much eps times a force may differ from the step that it makes: time constants spread."""
+        return self.spec.mismatch * self.spec.step_size * largest(force)
 
 
 def _read_error(bench: Bench, device: Device) -> float:

@@ -25,9 +25,9 @@ _LAWS: tuple[Callable[[Bench], None], ...] = (
     device_settle.recording,
     device_settle.residual,
     device_settle.phases_back_to_back,
-    device_settle.clamp,
     device_settle.corrected,
     device_settle.the_model,
+    device_settle.clamp,
     device_program.the_read_back_is_what_acts,
     device_transpose.well_formed_backwards,
     device_transpose.backwards_from_rest,
@@ -63,10 +63,14 @@ def check_device(make_device: Callable[[], Device], *, seed: int = 0) -> None:
         lanes       order and borders of a batch change nothing but rounding; Carry follows the last fresh plan; save
                     and restore give it back; random starts have their spread
         noise       the same address, the same bits (`replayable_noise`); another, other noise where there is any; twins
-                    at zero separation are bit-identical (`twins`)
+                    at zero separation stay together, to rounding (`twins`)
         refusing    every Phase field, start and method that needs an absent capability raises CapabilityError and
                     names it
         closing     idempotent, and lets errors through
+
+    A device that states a `mismatch` is allowed that much where it says how a force arrives, and is not asked whether
+    the response backwards is exactly the transpose; one without `exact_writes` may hold something else when it is
+    programmed again.
 
     A law is put to a device only where its spec lets it be decided: what needs the same settling twice needs a device
     without noise or with `replayable_noise`. The error of reads is measured on a loaded or displaced state (else taken

@@ -65,7 +65,7 @@ def backwards_from_rest(bench: Bench) -> None:
             without = bench.respond(device, at, *leading, Phase(steps=1)).final
             pushed = bench.respond(device, at, *leading, Phase(steps=1, force=push)).final
             law = f"a force adds eps * force to a step backwards, phase {len(leading)}"
-            close(law, pushed - without, eps * push, bench.tolerance(pushed, gain=2))
+            close(law, pushed - without, eps * push, bench.tolerance(pushed, gain=2) + bench.arrival(push))
         if bench.has(Capability.WAVEFORM):
             wave = np.stack([push] * STEPS)
             constant = bench.respond(device, at, Phase(steps=STEPS, force=push)).final
@@ -79,7 +79,7 @@ def backwards_from_rest(bench: Bench) -> None:
             wave[:-1] = 0.0
             late = bench.respond(device, at, Phase(steps=STEPS, force=wave)).final
             law = "a waveform adds eps * force[k] to step k, driven backwards"
-            close(law, late - silent, eps * push, bench.tolerance(late, gain=2))
+            close(law, late - silent, eps * push, bench.tolerance(late, gain=2) + bench.arrival(push))
         if bench.has(Capability.DISPLACE):
             kicked = bench.respond(device, at, Phase(steps=STEPS, displace=push)).final
             law = "a displaced start moves a_0"
@@ -115,7 +115,7 @@ def transposed(bench: Bench) -> None:
     """One step backwards is the transpose of one step forwards, to first order: <a, R v> = <R^T a, v>."""
     needed = Capability.TRANSPOSE, Capability.LOAD_STATE, Capability.DISPLACE
     h = small_step(bench)
-    if not bench.has(*needed) or not bench.repeatable or h is None:
+    if not bench.has(*needed) or not bench.repeatable or h is None or bench.spec.mismatch:
         return
     at, v, a = 0.5 * bench.normal(33), bench.normal(34), bench.normal(35)
     with bench.device() as (device, _):
@@ -155,7 +155,7 @@ def playback(bench: Bench) -> None:
 
 def the_model_backwards(bench: Bench) -> None:
     """A device with a model steps its cotangent, with the parameters that it read back."""
-    if not bench.has(Capability.TRANSPOSE, Capability.MODEL) or not bench.quiet:
+    if not bench.has(Capability.TRANSPOSE, Capability.MODEL) or not bench.quiet or bench.spec.mismatch:
         return
     push, eps = bench.normal(31), bench.spec.step_size
     held = np.stack([0.5 * bench.normal(30)] * (STEPS + 1))

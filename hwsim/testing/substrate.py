@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.parameters import Parameters
+from hwsim.contracts.scale import Scale
 from hwsim.contracts.substrate import Substrate
 
 from .draws import draw_block, normals
@@ -21,6 +22,7 @@ LANES, TIMES = 3, 4
 ROUNDING = 1e-12
 """Relative, for what must agree up to the order of sums in float64."""
 STEP = 1e-5
+"""h of central differences, relative to the size of what moves."""
 DIFFERENCE = 1e-7
 """Relative error allowed to central differences with `STEP`: h^2 F''' / 6 + rounding / h."""
 
@@ -32,41 +34,53 @@ class _Point:
 
     substrate: Substrate
     seed: int
+    size: float
     z: Float[Array, "B N"]
     x: Float[Array, "B M"]
     theta: Parameters
 
+    @property
+    def step(self) -> float:
+        return STEP * self.size
+
     def normal(self, key: int, *leading: int) -> Float[Array, "*T B N"]:
+        """A signal of size 1."""
         return normals(self.seed, key, *leading, *self.z.shape)
+
+    def states(self, key: int, *leading: int) -> Float[Array, "*T B N"]:
+        return self.size * self.normal(key, *leading)
 
     def direction(self, key: int) -> Parameters:
         """A random direction in parameter space."""
-        return Parameters(
-            {
-                name: normals(self.seed, key + 100 * index, *block.shape)
-                for index, (name, block) in enumerate(self.theta.items())
-            }
-        )
+        return _direction(self.substrate, self.seed, key)
 
 
-def check_substrate(make_substrate: Callable[[], Substrate], *, seed: int = 0) -> None:
+def check_substrate(make_substrate: Callable[[], Substrate], *, seed: int = 0, size: float = 1.0) -> None:
     """Hold a substrate to its contract, at one random point in float64 (v, a, post and d are random):
 
+        says        units and inputs are positive whole numbers, ranges hold (lowest, highest), scale is a Scale or
+                    None, rails are two [N] with low <= high or None
         tangent     J v = (F(z + h v) - F(z - h v)) / 2 h
         cotangent   <a, J v> = <J^T a, v>;     jacobian: J[b] v[b] = tangent
         leading     field, tangent and cotangent over leading axes are the stack of their slices
         credit      <credit(post), d> = d/ds <post, F(z, x; theta + s d)>, block by block; per_sample is that of each
                     sample alone; over leading axes it is the sum over time
-        influence   with G = sum_b (post gain) (x) pre: <G, credit(p)> = <credit(post), credit(p)> for every p, which is
-                    G = credit where nothing is shared, and equality of its shared part otherwise
-        energy      (dE/dtheta(z + h v) - dE/dtheta(z - h v)) / 2 h = -credit(v), where offered
+        influence   for the blocks it speaks of, with G = sum_b (post gain) (x) pre: <G, credit(p)> =
+                    <credit(post), credit(p)> for every p, which is G = credit where nothing is shared, and equality of
+                    its shared part otherwise
         metric      S > 0 and J^T S = S J where `reciprocal`; None otherwise
+        energy      (dE/dtheta(z + h v) - dE/dtheta(z - h v)) / 2 h = -credit(S v), where offered, and then S is too
+        unshared    F(z, x; theta) = unshared().F(z, x; unshare(theta)), <g, unshare(d)> = <share(g), d>, and
+                    share(unshared().credit) = credit, per sample as well; what is unshared has nothing left to unshare
+        linear part M is [N] or [N, N]; J itself where J is the same at two states, unless None
+        diffusion   B is [N, N] and finite, unless None
         engines     the same numbers from NumPy and (where it can be imported) torch to 1e-12; float32 in, float32 out
         stateless   the same call twice gives the same bits and leaves its arguments alone
 
     Args:
         make_substrate: makes the substrate, the same one each time. Its field must be smooth near the point drawn.
-        seed: of the point.
+        seed: of the point. Parameters are drawn inside `ranges`.
+        size: sd of the states drawn, state units: about that of a state in use, such as 0.1 for a circuit in volts.
 
     Raises:
         AssertionError: the first law that is broken, what it demands and what was found.
@@ -80,25 +94,52 @@ def check_substrate(make_substrate: Callable[[], Substrate], *, seed: int = 0) -
         "units > 0 and inputs > 0",
         f"{substrate.units!r} and {substrate.inputs!r}",
     )
+    ranges = _said(substrate)
     theta = {
-        name: draw_block(seed, 10 + index, shape) for index, (name, shape) in enumerate(substrate.shapes().items())
+        name: draw_block(seed, 10 + index, shape, ranges.get(name, (-np.inf, np.inf)))
+        for index, (name, shape) in enumerate(substrate.shapes().items())
     }
     point = _Point(
         substrate=substrate,
         seed=seed,
-        z=normals(seed, 1, LANES, substrate.units),
+        size=size,
+        z=size * normals(seed, 1, LANES, substrate.units),
         x=normals(seed, 2, LANES, substrate.inputs),
         theta=Parameters(theta),
     )
-    laws = (_field, _tangent, _cotangent, _jacobian, _credit, _per_sample, _credit_over_time, _influence, _energy)
-    run_laws("check_substrate", (*laws, _metric, _stateless, _single_precision, _torch), point)
+    derivatives = (_field, _tangent, _cotangent, _jacobian, _credit, _per_sample, _credit_over_time, _influence)
+    physics = (_metric, _energy, _unshared, _linear_part, _diffusion)
+    run_laws("check_substrate", (*derivatives, *physics, _stateless, _single_precision, _torch), point)
     again = make_substrate().field(point.z, point.x, point.theta)
     close("every substrate that is made is the same", again, substrate.field(point.z, point.x, point.theta))
 
 
+def _said(substrate: Substrate) -> Mapping[str, tuple[float, float]]:
+    scale, rails = substrate.scale, substrate.rails
+    demand(scale is None or isinstance(scale, Scale), "scale is a Scale or None", "either", type(scale).__name__)
+    if rails is not None:
+        found, law = [list(np.shape(rail)) for rail in rails], "rails are two [N] with low <= high"
+        demand(found == 2 * [[substrate.units]], law, 2 * [[substrate.units]], found)
+        demand(bool((rails[0] <= rails[1]).all()), law, "low <= high", "a unit where it is not")
+    shapes, ranges = substrate.shapes(), substrate.ranges()
+    demand(ranges.keys() <= shapes.keys(), "ranges speak of blocks", sorted(shapes), sorted(ranges))
+    for name, (low, high) in ranges.items():
+        demand(low <= high, f"the range of block {name} is (lowest, highest)", "low <= high", f"({low}, {high})")
+    return ranges
+
+
+def _direction(substrate: Substrate, seed: int, key: int) -> Parameters:
+    return Parameters(
+        {
+            name: normals(seed, key + 100 * index, *shape)
+            for index, (name, shape) in enumerate(substrate.shapes().items())
+        }
+    )
+
+
 def _over_time(point: _Point, key: int) -> tuple[Array, Array]:
     """A signal and states [T, B, N]."""
-    return point.normal(key, TIMES), point.normal(key + 1, TIMES)
+    return point.normal(key, TIMES), point.states(key + 1, TIMES)
 
 
 def _field(point: _Point) -> None:
@@ -118,8 +159,8 @@ def _field(point: _Point) -> None:
 
 
 def _tangent(point: _Point) -> None:
-    s, x, theta, v = point.substrate, point.x, point.theta, point.normal(3)
-    difference = (s.field(point.z + STEP * v, x, theta) - s.field(point.z - STEP * v, x, theta)) / (2 * STEP)
+    s, x, theta, v, h = point.substrate, point.x, point.theta, point.normal(3), point.step
+    difference = (s.field(point.z + h * v, x, theta) - s.field(point.z - h * v, x, theta)) / (2 * h)
     law = "tangent J v is the directional derivative of the field (central differences)"
     close(law, s.tangent(v, point.z, x, theta), difference, DIFFERENCE * (1 + largest(difference)))
     vs, states = _over_time(point, 22)
@@ -207,15 +248,15 @@ def _credit_over_time(point: _Point) -> None:
 def _influence(point: _Point) -> None:
     s, z, x, theta, post = point.substrate, point.z, point.x, point.theta, point.normal(5)
     factors = s.influence(z, x, theta)
-    demand(factors.keys() == theta.keys(), "influence speaks of every analog block", sorted(theta), sorted(factors))
+    demand(factors.keys() <= theta.keys(), "influence speaks of analog blocks only", sorted(theta), sorted(factors))
     credit = s.credit(post, z, x, theta)
-    probes = [s.credit(point.normal(40 + k), point.normal(50 + k), x, theta) for k in range(4)]
+    probes = [s.credit(point.normal(40 + k), point.states(50 + k), x, theta) for k in range(4)]
     for name, (gain, pre) in factors.items():
         law = f"influence of block {name} is (gain [B, N], pre [B, K])"
         fits = gain.shape == z.shape and pre.ndim == 2 and len(pre) == LANES
         demand(fits, law, f"{list(z.shape)} and [{LANES}, K]", f"{list(gain.shape)} and {list(pre.shape)}")
         full = (post * gain).T @ pre
-        full = full[:, 0] if theta[name].ndim == 1 else full
+        full = full[:, 0] if theta[name].ndim == pre.shape[1] == 1 else full
         if full.shape != theta[name].shape:
             continue  # shared in a way that only `credit` knows: the factors have another shape
         for probe in probes:
@@ -225,15 +266,16 @@ def _influence(point: _Point) -> None:
 
 
 def _energy(point: _Point) -> None:
-    s, z, x, theta, v = point.substrate, point.z, point.x, point.theta, point.normal(3)
-    ahead, behind = s.energy_credit(z + STEP * v, x, theta), s.energy_credit(z - STEP * v, x, theta)
+    s, z, x, theta, v, h = point.substrate, point.z, point.x, point.theta, point.normal(3), point.step
+    ahead, behind = s.energy_credit(z + h * v, x, theta), s.energy_credit(z - h * v, x, theta)
     if ahead is None or behind is None:
         law = "energy_credit is offered at every state or at none"
         demand(ahead is None and behind is None, law, "None twice", "None once")
         return
-    difference = (ahead - behind) / (2 * STEP)
-    credit = -s.credit(v, z, x, theta)
-    law = "energy_credit belongs to F = -dE/dz, d/ds dE/dtheta(z + s v) = -credit(v)"
+    metric = s.metric(z, theta)
+    demand(metric is not None, "an energy needs a metric, F = -S^-1 dE/dz", "a metric beside energy_credit", "none")
+    difference, credit = (ahead - behind) / (2 * h), -s.credit(metric * v, z, x, theta)
+    law = "energy_credit belongs to F = -dE/dz, through the metric: d/ds dE/dtheta(z + s v) = -credit(S v)"
     demand(difference.keys() == credit.keys(), law, sorted(credit), sorted(difference))
     for name, block in credit.items():
         close(f"{law}, block {name}", difference[name], block, DIFFERENCE * (1 + largest(block)))
@@ -253,6 +295,53 @@ def _metric(point: _Point) -> None:
     close("metric obeys J^T S = S J", jacobian.mT * metric[:, None, :], expected, ROUNDING * (1 + largest(expected)))
 
 
+def _unshared(point: _Point) -> None:
+    s, z, x, theta, post = point.substrate, point.z, point.x, point.theta, point.normal(5)
+    apart, there = s.unshared(), s.unshare(theta)
+    law = "unshare gives parameters of unshared()"
+    shapes = {name: tuple(shape) for name, shape in apart.shapes().items()}
+    found = {name: tuple(block.shape) for name, block in there.items()}
+    demand(found == shapes, law, shapes, found)
+    law = "what is unshared has nothing left to unshare"
+    demand(apart.unshared().shapes() == apart.shapes(), law, dict(apart.shapes()), dict(apart.unshared().shapes()))
+    expected = s.field(z, x, theta)
+    law = "unshared physics gives the same field, F(theta) = unshared().F(unshare(theta))"
+    close(law, apart.field(z, x, there), expected, ROUNDING * (1 + largest(expected)))
+    direction, gradients = point.direction(60), _direction(apart, point.seed, 70)
+    shared, moved = s.share(gradients), s.unshare(direction)
+    law = "share is the adjoint of unshare, <g, unshare(d)> = <share(g), d>"
+    demand(shared.keys() == theta.keys(), law, sorted(theta), sorted(shared))
+    for name in theta:
+        size = float(np.linalg.norm(gradients[name]) * np.linalg.norm(moved[name]))
+        back = np.sum(shared[name] * direction[name])
+        close(f"{law}, block {name}", back, np.sum(gradients[name] * moved[name]), ROUNDING * size)
+    for per_sample in (False, True):
+        law = f"credit of unshared physics, shared, is credit (per_sample={per_sample})"
+        found_credit = s.share(apart.credit(post, z, x, there, per_sample=per_sample))
+        blocks_close(law, found_credit, s.credit(post, z, x, theta, per_sample=per_sample), 10 * ROUNDING)
+
+
+def _linear_part(point: _Point) -> None:
+    s, x, theta, n = point.substrate, point.x, point.theta, point.substrate.units
+    if (part := s.linear_part(theta)) is None:
+        return
+    law = "linear_part is a diagonal [N] or a matrix [N, N] of finite numbers"
+    demand(part.shape in {(n,), (n, n)}, law, f"[{n}] or [{n}, {n}]", list(part.shape))
+    demand(part.dtype.kind == "f" and bool(np.isfinite(part).all()), law, "finite floats", str(part.dtype))
+    here, there = (s.jacobian(z, x, theta) for z in (point.z, point.states(6)))
+    near = ROUNDING * (1 + largest(here))
+    if bool((np.abs(here - here[:1]) <= near).all() and (np.abs(there - here) <= near).all()):
+        matrix = np.diag(part) if part.ndim == 1 else part
+        close("linear_part of a linear substrate is its Jacobian", matrix, here[0], near)
+
+
+def _diffusion(point: _Point) -> None:
+    n = point.substrate.units
+    if (found := point.substrate.diffusion(point.theta)) is not None:
+        demand(found.shape == (n, n), "diffusion is [N, N]", f"[{n}, {n}]", list(found.shape))
+        demand(bool(np.isfinite(found).all()), "diffusion is finite", "finite numbers", "some that are not")
+
+
 def _answers(point: _Point, xp: ModuleType | None = None) -> Mapping[str, Array]:
     """Everything the substrate says at the point, in NumPy or, with torch as `xp`, in torch."""
 
@@ -261,7 +350,7 @@ def _answers(point: _Point, xp: ModuleType | None = None) -> Mapping[str, Array]
 
     s, z, x = point.substrate, give(point.z), give(point.x)
     theta, v, post = point.theta.map(give), give(point.normal(3)), give(point.normal(5))
-    states, posts = give(point.normal(27, TIMES)), give(point.normal(26, TIMES))
+    states, posts = give(point.states(27, TIMES)), give(point.normal(26, TIMES))
     answers: dict[str, Array] = {
         "field": s.field(z, x, theta),
         "tangent": s.tangent(v, z, x, theta),
@@ -273,8 +362,8 @@ def _answers(point: _Point, xp: ModuleType | None = None) -> Mapping[str, Array]
     answers |= {f"credit per sample of block {name}": block for name, block in each.items()}
     for name, (gain, pre) in s.influence(z, x, theta).items():
         answers |= {f"influence of block {name}, gain": gain, f"influence of block {name}, pre": pre}
-    if (metric := s.metric(z, theta)) is not None:
-        answers["metric"] = metric
+    told = {"metric": s.metric(z, theta), "linear_part": s.linear_part(theta), "diffusion": s.diffusion(theta)}
+    answers |= {name: array for name, array in told.items() if array is not None}
     if (energy := s.energy_credit(z, x, theta)) is not None:
         answers |= {f"energy_credit of block {name}": block for name, block in energy.items()}
     given = {"z": (z, point.z), "x": (x, point.x), "v": (v, point.normal(3)), "post": (post, point.normal(5))}

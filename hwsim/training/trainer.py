@@ -17,6 +17,7 @@ from hwsim.contracts.task import Task
 from hwsim.contracts.threads import one_blas_thread
 
 from .optimiser import Adam, AdamState
+from .writing import Reprogram, Writer, require_writer
 
 
 @final
@@ -44,7 +45,7 @@ class TrainingState:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """inputs -> task -> plan -> relax -> rule -> estimate -> optimiser -> program, one batch at a time.
+    """inputs -> task -> plan -> relax -> rule -> estimate -> optimiser -> writer, one batch at a time.
 
     Everything random is a function of (seed, step), so a state is all there is to save.
 
@@ -56,9 +57,10 @@ class Trainer:
         batch_size: samples per update.
         seed: of the order of the samples.
         noise: of the device and the probes; its experiment step is set to the training step.
+        writer: how updates reach the device.
 
     Raises:
-        CapabilityError: at construction, where the device cannot serve the rule.
+        CapabilityError: at construction, where the device cannot serve the rule or the writer.
     """
 
     device: Device
@@ -68,12 +70,15 @@ class Trainer:
     batch_size: int
     seed: int
     noise: NoisePath
+    writer: Writer = Reprogram()
 
     def __post_init__(self) -> None:
         require(self.rule, self.device.spec)
+        require_writer(self.writer, self.device.spec)
 
     def start(self, theta: Parameters) -> TrainingState:
         """A fresh state at these parameters."""
+        theta = self.writer.begin(self.device, theta)
         return TrainingState(step=0, theta=theta, moments=self.optimiser.start(theta), device=self.device.save())
 
     def advance(self, state: TrainingState) -> tuple[TrainingState, Estimate]:
@@ -82,10 +87,11 @@ class Trainer:
         noise = self.noise.at_step(state.step)
         # a blow-up is a result of the run, not a floating-point warning
         with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-            held = self.device.program(state.theta)
+            held = self.writer.hold(self.device, state.theta)
             free, settled = settle_free(self.device, batch, self.rule.needs, noise)
             estimate = self.rule.estimate(self.device, held, batch, self.task, free, noise)
-            theta, moments = self.optimiser.update(state.theta, estimate.gradients, state.moments)
+            wanted, moments = self.optimiser.update(state.theta, estimate.gradients, state.moments)
+            theta = self.writer.write(self.device, state.theta, wanted, noise)
         cost = state.cost + settled + estimate.cost + Cost(writes=len(held.analog))
         if not (estimate.gradients.finite() and theta.finite()):
             return replace(state, diverged=True, cost=cost), estimate

@@ -1,0 +1,298 @@
+"""All imperfections of one device, each called at its place on the way of the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from hwsim.contracts.arrays import Array
+from hwsim.contracts.errors import InputError
+from hwsim.contracts.noise import NoisePath, Stream
+from hwsim.contracts.parameters import Parameters
+from hwsim.contracts.scale import Scale
+from hwsim.contracts.substrate import Substrate
+from hwsim.substrates.chip import Chip, DrawnSubstrate
+
+from .imperfections.contract import (
+    Context,
+    Deviates,
+    Diffusion,
+    Drive,
+    Fabrication,
+    Imperfection,
+    Process,
+    Readout,
+    Realisation,
+    Source,
+    Update,
+    WriteReport,
+    WriteStage,
+)
+from .imperfections.draws import normals
+from .imperfections.files import to_json
+from .integrators import symmetric_root
+
+_PLACES = (Fabrication, WriteStage, Update, Realisation, Diffusion, Process, Drive, Readout)
+_BEGIN = 2**31
+"""Time step of the draws with which a process begins, beyond every step of a settling."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Lanes:
+    """Whose noise it is.
+
+    Args:
+        path: address that the plan shares.
+        ids: [B] sample ids.
+        repeats: [B] repeats per lane.
+        units: N.
+    """
+
+    path: NoisePath
+    ids: Int[Array, " B"]
+    repeats: Int[Array, " B"]
+    units: int
+
+    @property
+    def common(self) -> NoisePath:
+        """The address of what all lanes share: that of the lowest repeat among them."""
+        return self.path.repeated(int(np.min(self.repeats, initial=2**16))) if len(self.repeats) else self.path
+
+    def deviates(self, base: int, *, first: int = 0, phase: int = 0, every: int = 1) -> Deviates:
+        """Draws of streams `base` to `base + 15`, from step `first` on, every `every`-th of them."""
+
+        def draw(component: int, steps: int) -> Float[Array, "steps B N"]:
+            if not 0 <= component < 16:
+                raise InputError(f"an imperfection has 16 streams of noise, 0 to 15; asked for {component}")
+            drawn = normals(
+                self.path,
+                base + component,
+                self.ids,
+                units=self.units,
+                steps=(steps - 1) * every + 1 if steps else 0,
+                first=first,
+                phase=phase,
+                repeats=self.repeats,
+            )
+            return drawn[::every]
+
+        return draw
+
+
+@final
+class Hardware:
+    """The imperfections of a device in the order of their list. Holds no state: every draw has an address.
+
+    Args:
+        imperfections: any number of any kind; those at one place act in the order of the list.
+        drawing: the physics as designed.
+        scale: of the device.
+        step_size: eps.
+        die_seed, program_seed: of what is fixed, and of what is drawn at every programming.
+
+    Raises:
+        InputError: something that is no imperfection, more than fit their noise addresses, or one that does not fit
+            the substrate.
+    """
+
+    def __init__(
+        self,
+        imperfections: Sequence[Imperfection],
+        drawing: Substrate,
+        *,
+        scale: Scale,
+        step_size: float,
+        die_seed: int,
+        program_seed: int,
+    ) -> None:
+        for one in imperfections:
+            if not isinstance(one, _PLACES):
+                known = ", ".join(place.__name__ for place in _PLACES)
+                raise InputError(f"an imperfection is one of {known}; found {type(one).__name__}")
+        numbered = tuple(enumerate(imperfections))
+        self.imperfections = tuple(imperfections)
+        self._fabrications = [(k, one) for k, one in numbered if isinstance(one, Fabrication)]
+        self._writes = [(k, one) for k, one in numbered if isinstance(one, WriteStage)]
+        self._updates = [(k, one) for k, one in numbered if isinstance(one, Update)]
+        self._realisations = [(k, one) for k, one in numbered if isinstance(one, Realisation)]
+        self._diffusions = [one for _, one in numbered if isinstance(one, Diffusion)]
+        self._processes = [one for _, one in numbered if isinstance(one, Process)]
+        self._drives = [(k, one) for k, one in numbered if isinstance(one, Drive)]
+        self._readouts = [(k, one) for k, one in numbered if isinstance(one, Readout)]
+        for name, found, most in (
+            ("imperfections", len(numbered), 256),
+            ("noise processes", len(self._processes), 7),
+            ("readout stages", len(self._readouts), 8),
+            ("kinds of pulsed update", len(self._updates), 1),
+        ):
+            if found > most:
+                raise InputError(f"a device has at most {most} {name}; found {found}")
+        self._drawing, self._scale, self._step_size = drawing, scale, step_size
+        self._die, self._program = NoisePath(seed=die_seed), NoisePath(seed=program_seed)
+        chip = Chip.as_drawn(drawing.units)
+        if any(stage.splits for _, stage in self._realisations):
+            chip = replace(chip, split=True)
+        for index, one in self._fabrications:
+            chip = one.fabricate(chip, drawing, self._context(index, self._die))
+        self.chip = chip
+
+    @property
+    def adjustable(self) -> bool:
+        """Whether pulses change what is held."""
+        return bool(self._updates)
+
+    @property
+    def restless(self) -> bool:
+        """Whether what acts in a settling is not simply what is held."""
+        return bool(self._realisations)
+
+    @property
+    def exact_writes(self) -> bool:
+        """Whether writing what is held changes nothing."""
+        return all(stage.idempotent for _, stage in self._writes)
+
+    def read_error(self) -> float | None:
+        """rms error that reading adds, state units; None where reading is exact."""
+        squares = [stage.error**2 for _, stage in self._readouts]
+        return float(np.sqrt(sum(squares))) if squares else None
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether reading needs the state one step earlier."""
+        return any(stage.looks_back for _, stage in self._readouts)
+
+    def write(
+        self, asked: Parameters, held: Parameters | None, event: int
+    ) -> tuple[dict[str, Float[Array, "*shape"]], WriteReport]:
+        """What the hardware holds after writing the analog blocks, float64, and what happened on the way."""
+        report = WriteReport(written=sum(block.size for block in asked.values()))
+        out = {}
+        for name, block in asked.items():
+            values = np.array(block, np.float64)
+            before = None if held is None else np.asarray(held[name], np.float64)
+            for index, stage in self._writes:
+                at = self._context(index, self._program, event=event)
+                values, happened = stage.write(name, values, before, at)
+                report += happened
+            out[name], stuck = self._unstuck(name, values)
+            report += WriteReport(stuck=stuck)
+        return out, report
+
+    def adjust(
+        self, held: Parameters, pulses: Parameters, event: int
+    ) -> tuple[dict[str, Float[Array, "*shape"]], WriteReport]:
+        """What the hardware holds after open-loop pulses, float64."""
+        ((index, update),) = self._updates
+        report, out = WriteReport(), {}
+        at = self._context(index, self._program, event=event)
+        for name, block in held.items():
+            counts = np.asarray(pulses[name], np.float64)
+            values, happened = update.adjust(name, np.asarray(block, np.float64), counts, at)
+            out[name], stuck = self._unstuck(name, values)
+            report += happened + WriteReport(stuck=stuck)
+        return out, report
+
+    def deviation(
+        self, drawn: DrawnSubstrate, held: Parameters, path: NoisePath, event: int, elapsed: float
+    ) -> dict[str, Float[Array, "*shape"]]:
+        """What drift, cells and wires add to the real parameters in this settling, float64."""
+        real = drawn.linear_map(held.map(lambda block: np.asarray(block, np.float64)))
+        blocks = {}
+        for name, block in real.items():
+            values = np.asarray(block)
+            for index, stage in self._realisations:
+                values = stage.realise(name, values, self._context(index, path, event=event, elapsed=elapsed))
+            blocks[name] = values - block
+        return blocks
+
+    def noise_root(self, drawn: DrawnSubstrate, theta: Parameters) -> Float[Array, " N"] | Float[Array, "N N"] | None:
+        """A root of the covariance rate of all white noise, state units: `dz = ... + sqrt(2) root dW`."""
+        thermal = sum((one.variance(self._scale) for one in self._diffusions if one.thermal), 0.0)
+        other = sum((one.variance(self._scale) for one in self._diffusions if not one.thermal), 0.0)
+        if thermal == 0.0 and other == 0.0:
+            return None
+        rate = drawn.chip.rate
+        joined = drawn.diffusion(theta) if thermal else None
+        if joined is None:
+            return rate * np.sqrt(thermal + other)
+        joined = np.asarray(joined, np.float64)
+        covariance = thermal * self._scale.joule * joined @ joined.T + other * np.diag(rate**2)
+        return symmetric_root(covariance)
+
+    def begin(self, lanes: Lanes) -> list[Array]:
+        """The states [K, B, N] of all noise processes at the first step of a plan."""
+        return [
+            process.begin(lanes.deviates(Stream.PROCESS + 16 * k, first=_BEGIN), self._scale)
+            for k, process in enumerate(self._processes)
+        ]
+
+    def advance(
+        self, states: list[Array], steps: int, lanes: Lanes, phase: int
+    ) -> tuple[Float[Array, "steps B N"] | None, list[Array]]:
+        """The current of all noise processes over a phase, state units per time constant, and their states after it."""
+        if not states:
+            return None, states
+        dt, total, after = self._step_size * self._scale.second, 0.0, []
+        for k, process in enumerate(self._processes):
+            deviates = lanes.deviates(Stream.PROCESS + 16 * k, phase=phase)
+            current, state = process.advance(states[k], steps, dt, deviates, self._scale)
+            total = total + current
+            after.append(state)
+        return total, after
+
+    def drive(self, x: Float[Array, "B M"], path: NoisePath) -> tuple[Float[Array, "B M"], Bool[Array, " B"]]:
+        """The inputs that arrive, and the lanes in which one clipped."""
+        clipped = np.zeros(len(x), bool)
+        for index, stage in self._drives:
+            x, over = stage.drive(x, self._context(index, path))
+            clipped |= over.any(axis=1)
+        return x, clipped
+
+    def read(
+        self,
+        z: Float[Array, "K B N"],
+        before: Float[Array, "K B N"],
+        lanes: Lanes,
+        phase: int,
+        first: int,
+        every: int,
+    ) -> tuple[Float[Array, "K B N"], Bool[Array, " B"]]:
+        """States `first`, `first + every`, ... of a phase as they are read, and the lanes in which a read clipped."""
+        clipped = np.zeros(z.shape[1], bool)
+        for k, (index, stage) in enumerate(self._readouts):
+            deviates = lanes.deviates(Stream.READOUT + 16 * k, first=first, phase=phase, every=every)
+            z, over = stage.read(z, before, deviates, self._context(index, lanes.path))
+            clipped |= over.any(axis=(0, 2))
+        return z, clipped
+
+    def fingerprint(self) -> str:
+        """The imperfections as JSON text, by which a saved run knows its chip again."""
+        return json.dumps(to_json(self.imperfections), default=repr)
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """(name, when it is drawn, its size in physical units) of every imperfection."""
+        return [(type(one).__name__, one.seeds.value, one.describe(self._scale)) for one in self.imperfections]
+
+    def _context(self, index: int, path: NoisePath, *, event: int = 0, elapsed: float = 0.0) -> Context:
+        return Context(
+            scale=self._scale,
+            fixed=Source(path=self._die, stream=Stream.FIXED, position=index),
+            program=Source(path=self._program.at_step(event), stream=Stream.PROGRAM, position=index),
+            read=Source(path=replace(path, coarse=1), stream=Stream.CELL, position=index),
+            elapsed=elapsed,
+            step_size=self._step_size,
+        )
+
+    def _unstuck(self, name: str, values: Array) -> tuple[Array, int]:
+        """The values with stuck ones put back, and how many were meant to be another."""
+        if name not in self.chip.stuck:
+            return values, 0
+        stuck = self.chip.stuck[name]
+        held = ~np.isnan(stuck)
+        return np.where(held, stuck, values), int(np.count_nonzero(held & (values != stuck)))

@@ -1,0 +1,40 @@
+"""The deviates of a noise address, drawn by the compiled kernel: those of `NoisePath.normals` to 1e-13."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from hwsim.contracts.noise import NoisePath
+
+
+def normals(
+    path: NoisePath,
+    stream: int,
+    ids: Integer[np.ndarray, " B"],
+    *,
+    units: int,
+    steps: int = 1,
+    first: int = 0,
+    phase: int = 0,
+    repeats: Integer[np.ndarray, " B"] | None = None,
+) -> Float[np.ndarray, "steps B units"]:
+    """As `NoisePath.normals`, for streams that are no path in time: coarsening does not concern them.
+
+    Cost: 2 ns per deviate, for units rounded up to a multiple of 32.
+    """
+    from hwsim.kernels import Noise, fill_normals
+
+    out = np.empty((steps, len(ids), units))
+    noise = Noise(
+        path=replace(path, coarse=1),
+        stream=stream,
+        phase=phase,
+        ids=np.asarray(ids).astype(np.uint32),
+        repeats=np.zeros(len(ids), np.uint32) if repeats is None else np.asarray(repeats).astype(np.uint32),
+        first=first,
+    )
+    fill_normals(out, noise)
+    return out

@@ -1,0 +1,316 @@
+"""Substrates as arrays for the compiled kernels: what stays the same while a phase runs, computed once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Float
+
+from hwsim.contracts.arrays import Array
+from hwsim.contracts.parameters import Parameters
+from hwsim.contracts.substrate import Substrate
+from hwsim.substrates.circuit import Branches, DiodeLaw, IdealDiode, Shockley
+from hwsim.substrates.coupled import Driven
+from hwsim.substrates.energy import EnergyNetwork
+from hwsim.substrates.langevin import LinearLangevin
+from hwsim.substrates.leaky import LeakyNetwork
+from hwsim.substrates.nonlinearity import Identity, Nonlinearity
+from hwsim.substrates.oscillator import OscillatorNetwork
+from hwsim.substrates.resistive import ResistiveNetwork
+
+TILE = 64
+"""Lanes of a tile; constant products are taken over as many lanes, or fewer (`equal_rows`)."""
+
+
+def constant(array: Array, dtype: np.dtype[Any]) -> Array:
+    """An array as kernels want it: contiguous, read-only, in their precision."""
+    found = np.ascontiguousarray(array, dtype).view()
+    found.flags.writeable = False
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plant(ABC):
+    """A substrate with its real parameters as arrays for one kernel.
+
+    Args:
+        theta: real parameters.
+        dtype: of all arrays.
+    """
+
+    theta: Parameters
+    dtype: np.dtype[Any]
+
+    @property
+    @abstractmethod
+    def kernel(self) -> Callable[..., None]:
+        """What relaxes a tile of lanes."""
+
+    @abstractmethod
+    def steady(self, x: Float[Array, "B M"]) -> Float[Array, "L N"]:
+        """The constant part of the field that `net` leaves out."""
+
+    @abstractmethod
+    def net(self, x: Float[Array, "B M"], at: Float[Array, "B N"] | None) -> tuple[Any, ...] | None:
+        """The rest of the field, corrected around `at`; None where the kernel cannot correct."""
+
+    def response(self, x: Float[Array, "B M"], at: Float[Array, "K B N"]) -> tuple[Any, ...] | None:
+        """The transposed linear response along K states, or around one; None where there is no kernel for it."""
+        return None
+
+    def _array(self, array: Array) -> Array:
+        return constant(array, self.dtype)
+
+    def _constant(self, of: Callable[[Array], Array], x: Float[Array, "B M"]) -> Float[Array, "B N"]:
+        """`of(x)`, the same bits for equal lanes wherever they lie in the batch: a BLAS may sum other rows, and other
+        numbers of rows, in other orders, and lanes that are twins must not differ."""
+        group = equal_rows(self.dtype)
+        whole = np.zeros((-(-len(x) // group) * group, x.shape[1]), self.dtype)
+        whole[: len(x)] = x
+        parts = [of(whole[first : first + group]) for first in range(0, len(whole), group)]
+        return self._array(np.concatenate(parts)[: len(x)])
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Network(Plant):
+    """`-leak z + W r(z) + drive`, or with `gradient` `-leak z + r'(z) (W r(z) + drive)`.
+
+    Args:
+        physics: gives the drive `U x + b`.
+        matrix: W.
+        nonlinearity: r.
+        leak: 1 or 0.
+        gradient: see above.
+    """
+
+    physics: Driven
+    matrix: Float[Array, "N N"]
+    nonlinearity: Nonlinearity
+    leak: float = 1.0
+    gradient: bool = False
+
+    @classmethod
+    def leaky(cls, physics: LeakyNetwork, theta: Parameters, dtype: np.dtype[Any]) -> Network:
+        W = physics.coupling.matrix(theta["W"])
+        return cls(theta=theta, dtype=dtype, physics=physics, matrix=W, nonlinearity=physics.nonlinearity)
+
+    @classmethod
+    def energy(cls, physics: EnergyNetwork, theta: Parameters, dtype: np.dtype[Any]) -> Network:
+        W, r = physics.coupling.matrix(theta["W"]), physics.nonlinearity
+        return cls(theta=theta, dtype=dtype, physics=physics, matrix=W, nonlinearity=r, gradient=True)
+
+    @classmethod
+    def linear(cls, physics: LinearLangevin, theta: Parameters, dtype: np.dtype[Any]) -> Network:
+        W = -physics.coupling.matrix(theta["A"])
+        return cls(theta=theta, dtype=dtype, physics=physics, matrix=W, nonlinearity=Identity(), leak=0.0)
+
+    @property
+    def kernel(self) -> Callable[..., None]:
+        from hwsim.kernels import relax_coupled
+
+        return relax_coupled
+
+    @cached_property
+    def _weights(self) -> tuple[Array, Array]:
+        """W and W^T."""
+        return self._array(self.matrix), self._array(self.matrix.T)
+
+    @cached_property
+    def _skew(self) -> tuple[Array, Array]:
+        """W - W^T and its transpose."""
+        W, W_t = self._weights
+        return self._array(W - W_t), self._array(W_t - W)
+
+    def _drive(self, x: Array) -> Array:
+        return self._constant(lambda part: self.physics.drive(part, self.theta), x)
+
+    def steady(self, x: Float[Array, "B M"]) -> Float[Array, "L N"]:
+        return self._array(np.zeros((1, self.physics.units))) if self.gradient else self._drive(x)
+
+    def net(self, x: Float[Array, "B M"], at: Float[Array, "B N"] | None) -> tuple[Any, ...] | None:
+        from hwsim.kernels import Coupled
+
+        weights, weights_t = self._weights
+        none = np.empty((0, 0), self.dtype)
+        at = none if at is None else self._array(at)
+        back, back_t = (none, none) if at is none else self._skew if self.gradient else self._weights
+        return Coupled(
+            weights_t=weights_t,
+            weights=weights,
+            drive=self._drive(x) if self.gradient else none,
+            nonlinearity=self.nonlinearity.code,
+            leak=self.leak,
+            gradient=self.gradient,
+            at=at,
+            gain=none if at is none else self._array(self.nonlinearity.slope(at)),
+            back=back,
+            back_t=back_t,
+        )
+
+    def response(self, x: Float[Array, "B M"], at: Float[Array, "K B N"]) -> tuple[Any, ...] | None:
+        from hwsim.kernels import Response
+
+        weights, weights_t = self._weights
+        slope = self._array(self.nonlinearity.slope(at))
+        leak = np.full((1, 1, self.physics.units), -self.leak, self.dtype)
+        if self.gradient:
+            inflow = self.nonlinearity(at) @ weights_t + self._drive(x)
+            leak = self._array(self.nonlinearity.curvature(at) * inflow + leak)
+        pre = slope if self.gradient else np.empty((0, 0, 0), self.dtype)
+        return Response(weights_t=weights_t, weights=weights, post=slope, diagonal=leak, pre=pre)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Phases(Plant):
+    """An oscillator network.
+
+    Args:
+        physics: its locking and its coupling.
+    """
+
+    physics: OscillatorNetwork
+
+    @classmethod
+    def of(cls, physics: OscillatorNetwork, theta: Parameters, dtype: np.dtype[Any]) -> Phases:
+        return cls(theta=theta, dtype=dtype, physics=physics)
+
+    @property
+    def kernel(self) -> Callable[..., None]:
+        from hwsim.kernels import relax_oscillators
+
+        return relax_oscillators
+
+    @cached_property
+    def _weights(self) -> tuple[Array, Array]:
+        matrix = self.physics.coupling.matrix(self.theta["K"])
+        return self._array(matrix), self._array(matrix.T)
+
+    def steady(self, x: Float[Array, "B M"]) -> Float[Array, "L N"]:
+        return self._array(self.theta["omega"][None])
+
+    def net(self, x: Float[Array, "B M"], at: Float[Array, "B N"] | None) -> tuple[Any, ...] | None:
+        from hwsim.kernels import Oscillators
+
+        if at is not None:
+            return None
+        weights, weights_t = self._weights
+        H_t = self.theta["H"].T
+        return Oscillators(
+            weights_t=weights_t,
+            weights=weights,
+            across=self._constant(lambda part: np.sin(part) @ H_t, x),
+            along=self._constant(lambda part: np.cos(part) @ H_t, x),
+            locking=self.physics.locking,
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Nodes(Plant):
+    """A resistive network: its linear part is a matrix, its diodes are evaluated one by one.
+
+    Args:
+        physics: the circuit.
+        linear: the same without diodes.
+    """
+
+    physics: ResistiveNetwork
+    linear: ResistiveNetwork
+
+    @classmethod
+    def of(cls, physics: ResistiveNetwork, theta: Parameters, dtype: np.dtype[Any]) -> Nodes:
+        return cls(theta=theta, dtype=dtype, physics=physics, linear=replace(physics, diodes=()))
+
+    @property
+    def kernel(self) -> Callable[..., None]:
+        from hwsim.kernels import relax_circuit
+
+        return relax_circuit
+
+    @cached_property
+    def _weights(self) -> tuple[Array, Array]:
+        matrix = self.physics.linear_part(self.theta)
+        return self._array(matrix), self._array(matrix.T)
+
+    @cached_property
+    def _laws(self) -> tuple[DiodeLaw, ...]:
+        return tuple(dict.fromkeys(diode.law for diode in self.physics.diodes))
+
+    @cached_property
+    def _branches(self) -> Branches:
+        """The diodes, those of a law together."""
+        network = self.physics
+        ends = tuple((d.anode, d.cathode) for law in self._laws for d in network.diodes if d.law == law)
+        return Branches.between(ends, network.units, network.inputs, network.amplifiers)
+
+    @cached_property
+    def _diodes(self) -> dict[str, Array]:
+        """All that the kernel wants to know of the diodes but their bias."""
+        from hwsim.kernels import IDEAL, SHOCKLEY
+
+        P, Q = self._branches.nodes, -self.physics.force(self._branches.returns)
+        ends = np.zeros((2, len(P)), np.int64)
+        factors = np.zeros((2, 2, len(P)))
+        for d, touched in enumerate((P != 0.0) | (Q != 0.0)):
+            for place, node in enumerate(np.flatnonzero(touched)):
+                ends[place, d] = node
+                factors[:, place, d] = P[d, node], Q[d, node]
+        counts = [sum(diode.law == law for diode in self.physics.diodes) for law in self._laws]
+        parameters = [
+            (law.saturation_current, law.knee) if isinstance(law, Shockley) else (law.conductance_on, law.threshold)
+            for law in self._laws
+            if isinstance(law, Shockley | IdealDiode)
+        ]
+        return {
+            "ends": ends,
+            "gain": self._array(factors[0]),
+            "into": self._array(factors[1]),
+            "until": np.cumsum(counts, dtype=np.int64),
+            "law": np.array([SHOCKLEY if isinstance(law, Shockley) else IDEAL for law in self._laws], np.int64),
+            "parameters": self._array(np.array(parameters).reshape(-1, 2)),
+        }
+
+    def steady(self, x: Float[Array, "B M"]) -> Float[Array, "L N"]:
+        zero = np.zeros((1, self.physics.units), self.dtype)
+        return self._constant(lambda part: self.linear.field(np.repeat(zero, len(part), axis=0), part, self.theta), x)
+
+    def net(self, x: Float[Array, "B M"], at: Float[Array, "B N"] | None) -> tuple[Any, ...] | None:
+        from hwsim.kernels import Circuit
+
+        if at is not None:
+            return None
+        weights, weights_t = self._weights
+        bias = self._constant(lambda part: self._branches.driven(part, part), x)
+        return Circuit(weights_t=weights_t, weights=weights, bias=bias, **self._diodes)
+
+
+@cache
+def equal_rows(dtype: np.dtype[Any]) -> int:
+    """The most rows, up to a tile, over which NumPy's BLAS gives equal rows of a product equal bits on this machine."""
+    draw = np.random.default_rng(0)
+    for rows in (TILE, 8, 4):
+        alike = True
+        for units in (5, 17, 64, 100):
+            left = np.repeat(draw.standard_normal((1, units)).astype(dtype), rows, axis=0)
+            out = left @ draw.standard_normal((37, units)).astype(dtype).T
+            alike = alike and bool((out == out[0]).all())
+        if alike:
+            return rows
+    return 1
+
+
+PLANTS: dict[type[Substrate], Callable[[Any, Parameters, np.dtype[Any]], Plant]] = {
+    LeakyNetwork: Network.leaky,
+    EnergyNetwork: Network.energy,
+    LinearLangevin: Network.linear,
+    OscillatorNetwork: Phases.of,
+    ResistiveNetwork: Nodes.of,
+}
+"""Substrate -> the plant that its kernel runs."""
