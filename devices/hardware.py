@@ -28,6 +28,7 @@ from .imperfections.contract import (
     Process,
     Readout,
     Realisation,
+    Schedule,
     Source,
     Update,
     WriteReport,
@@ -35,9 +36,10 @@ from .imperfections.contract import (
 )
 from .imperfections.draws import normals
 from .imperfections.files import to_json
+from .imperfections.write import WriteVerify
 from .integrators import symmetric_root
 
-_PLACES = (Fabrication, WriteStage, Update, Realisation, Diffusion, Process, Drive, Readout)
+_PLACES = (Fabrication, WriteStage, Update, Realisation, Diffusion, Process, Drive, Readout, Schedule)
 _BEGIN = 2**31
 """Time step of the draws with which a process begins, beyond every step of a settling."""
 
@@ -63,6 +65,11 @@ class Lanes:
     def common(self) -> NoisePath:
         """The address of what all lanes share: that of the lowest repeat among them."""
         return self.path.repeated(int(np.min(self.repeats, initial=2**16))) if len(self.repeats) else self.path
+
+    def alone(self, b: int) -> Lanes:
+        """Lane b by itself."""
+        one = slice(b, b + 1)
+        return Lanes(path=self.path, ids=self.ids[one], repeats=self.repeats[one], units=self.units)
 
     def deviates(self, base: int, *, first: int = 0, phase: int = 0, every: int = 1) -> Deviates:
         """Draws of streams `base` to `base + 15`, from step `first` on, every `every`-th of them."""
@@ -115,6 +122,12 @@ class Hardware:
             if not isinstance(one, _PLACES):
                 known = ", ".join(place.__name__ for place in _PLACES)
                 raise InputError(f"an imperfection is one of {known}; found {type(one).__name__}")
+            named = one.stage.blocks if isinstance(one, WriteVerify) else one.blocks
+            if unknown := set(named or ()) - drawing.shapes().keys():
+                raise InputError(
+                    f"{type(one).__name__} names blocks {sorted(unknown)}; {type(drawing).__name__} has "
+                    f"{sorted(drawing.shapes())}"
+                )
         numbered = tuple(enumerate(imperfections))
         self.imperfections = tuple(imperfections)
         self._fabrications = [(k, one) for k, one in numbered if isinstance(one, Fabrication)]
@@ -125,11 +138,13 @@ class Hardware:
         self._processes = [one for _, one in numbered if isinstance(one, Process)]
         self._drives = [(k, one) for k, one in numbered if isinstance(one, Drive)]
         self._readouts = [(k, one) for k, one in numbered if isinstance(one, Readout)]
+        self._schedules = [one for one in imperfections if isinstance(one, Schedule)]
         for name, found, most in (
             ("imperfections", len(numbered), 256),
             ("noise processes", len(self._processes), 7),
             ("readout stages", len(self._readouts), 8),
             ("kinds of pulsed update", len(self._updates), 1),
+            ("schedules", len(self._schedules), 1),
         ):
             if found > most:
                 raise InputError(f"a device has at most {most} {name}; found {found}")
@@ -151,6 +166,11 @@ class Hardware:
     def restless(self) -> bool:
         """Whether what acts in a settling is not simply what is held."""
         return bool(self._realisations)
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds between one lane and the next; None where all run at once."""
+        return self._schedules[0].pause if self._schedules else None
 
     @property
     def exact_writes(self) -> bool:
@@ -193,21 +213,36 @@ class Hardware:
         at = self._context(index, self._program, event=event)
         for name, block in held.items():
             counts = np.asarray(pulses[name], np.float64)
-            values, happened = update.adjust(name, np.asarray(block, np.float64), counts, at)
+            before = np.asarray(block, np.float64)
+            values, happened = update.adjust(name, before, counts, at)
+            for place, stage in self._writes:
+                if stage.by_pulses:
+                    values, worn = stage.write(name, values, before, self._context(place, self._program, event=event))
+                    happened += worn
             out[name], stuck = self._unstuck(name, values)
             report += happened + WriteReport(stuck=stuck)
         return out, report
 
     def deviation(
-        self, drawn: DrawnSubstrate, held: Parameters, path: NoisePath, event: int, elapsed: float
+        self, drawn: DrawnSubstrate, held: Parameters, path: NoisePath, event: int, elapsed: float, lane: int
     ) -> dict[str, Float[Array, "*shape"]]:
-        """What drift, cells and wires add to the real parameters in this settling, float64."""
+        """What drift, cells and wires add to the real parameters in this settling, float64.
+
+        Args:
+            drawn: the chip.
+            held: what was programmed.
+            path: the address of the settling.
+            event: the write that programmed it.
+            elapsed: seconds since.
+            lane: sample id of the lane that settles alone, -1 for all lanes together.
+        """
         real = drawn.linear_map(held.map(lambda block: np.asarray(block, np.float64)))
         blocks = {}
         for name, block in real.items():
             values = np.asarray(block)
             for index, stage in self._realisations:
-                values = stage.realise(name, values, self._context(index, path, event=event, elapsed=elapsed))
+                at = self._context(index, path, event=event, elapsed=elapsed, lane=lane)
+                values = stage.realise(name, values, at)
             blocks[name] = values - block
         return blocks
 
@@ -279,12 +314,12 @@ class Hardware:
         """(name, when it is drawn, its size in physical units) of every imperfection."""
         return [(type(one).__name__, one.seeds.value, one.describe(self._scale)) for one in self.imperfections]
 
-    def _context(self, index: int, path: NoisePath, *, event: int = 0, elapsed: float = 0.0) -> Context:
+    def _context(self, index: int, path: NoisePath, *, event: int = 0, elapsed: float = 0.0, lane: int = -1) -> Context:
         return Context(
             scale=self._scale,
             fixed=Source(path=self._die, stream=Stream.FIXED, position=index),
             program=Source(path=self._program.at_step(event), stream=Stream.PROGRAM, position=index),
-            read=Source(path=replace(path, coarse=1), stream=Stream.CELL, position=index),
+            read=Source(path=replace(path, coarse=1), stream=Stream.CELL, position=index, lane=lane),
             elapsed=elapsed,
             step_size=self._step_size,
         )

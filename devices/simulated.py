@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -214,8 +214,7 @@ class SimulatedDevice(Device):
     def relax(self, plan: Plan, *, noise: NoisePath | PhysicalNoise) -> tuple[Relaxation, ...]:
         self._spec.check_plan(plan)
         lanes = self._lanes(plan, noise)
-        start = self._start(plan, lanes)
-        final, results = self._run(self._engine.relax, start, plan, lanes, rails=True)
+        final, results = self._run(self._start(plan, lanes), plan, lanes)
         if plan.fresh:
             self._carried = final.copy()  # what was read belongs to the reader
         return results
@@ -239,10 +238,7 @@ class SimulatedDevice(Device):
         start = np.zeros((plan.lanes, self._spec.units), self._dtype)
         if isinstance(plan.start, At):
             start = np.asarray(plan.start.state, self._dtype)
-        engine, lanes = self._engine, self._lanes(plan, noise)
-        _, results = self._run(
-            lambda a, stretch: engine.relax_transpose(a, at, stretch), start, plan, lanes, rails=False
-        )
+        _, results = self._run(start, plan, self._lanes(plan, noise), at)
         return results
 
     def save(self) -> Mapping[str, Array]:
@@ -296,10 +292,10 @@ class SimulatedDevice(Device):
             self._realise(self._own_noise)
         return self._drawn
 
-    def _realise(self, path: NoisePath) -> None:
-        """Let drift, cells and wires act on what is held."""
-        holding = self._holding
-        self._deploy(self._hardware.deviation(self._drawn, holding.parameters, path, holding.wrote, holding.elapsed))
+    def _realise(self, path: NoisePath, after: float = 0.0, lane: int = -1) -> None:
+        """Let drift, cells and wires act on what is held, `after` seconds from now, for one lane or (-1) for all."""
+        held, now = self._holding, self._holding.elapsed + after
+        self._deploy(self._hardware.deviation(self._drawn, held.parameters, path, held.wrote, now, lane))
         self._settled = True
 
     def _deploy(self, deviation: Mapping[str, Array]) -> None:
@@ -322,24 +318,36 @@ class SimulatedDevice(Device):
                 )
             )
 
-    def _run(
-        self,
-        settle: Callable[[Array, Stretch], Settled],
-        z: Array,
-        plan: Plan,
-        lanes: Lanes,
-        *,
-        rails: bool,
-    ) -> tuple[Array, tuple[Relaxation, ...]]:
-        """All phases of a plan, back to back: the analog end state, and what was read."""
+    def _run(self, z: Array, plan: Plan, lanes: Lanes, at: Array | None = None) -> tuple[Array, tuple[Relaxation, ...]]:
+        """A plan from z, or the response around `at` to it: the analog end state, and what was read."""
         _ = self._holding.parameters  # or nothing was programmed
-        if self._hardware.restless:
-            self._realise(lanes.common)
+        pause = self._hardware.pause
+        if pause is None or plan.lanes == 0:
+            if self._hardware.restless:
+                self._realise(lanes.common)
+            return self._run_at_once(z, plan, lanes, at)
+        each = pause + self._spec.dt * sum(phase.steps for phase in plan.phases)
+        finals, runs = [], []
+        for b in range(plan.lanes):
+            lane = lanes.alone(b)
+            if self._hardware.restless:
+                self._realise(lane.common, b * each, int(lane.ids[0]))
+            around = None if at is None else at[..., b : b + 1, :]
+            final, results = self._run_at_once(z[b : b + 1], plan.lane(b), lane, around)
+            finals.append(final)
+            runs.append(results)
+        return np.concatenate(finals), tuple(Relaxation.joined(phase) for phase in zip(*runs, strict=True))
+
+    def _run_at_once(
+        self, z: Array, plan: Plan, lanes: Lanes, at: Array | None
+    ) -> tuple[Array, tuple[Relaxation, ...]]:
+        """All phases of a plan back to back, all lanes at the same moment."""
+        engine = self._engine
         x, drive_clipped = self._hardware.drive(np.asarray(plan.inputs, self._dtype), lanes.path)
         processes = self._hardware.begin(lanes)
         results = []
         for index, phase in enumerate(plan.phases):
-            low, high = self._rails(phase, plan.lanes) if rails else (None, None)
+            low, high = self._rails(phase, plan.lanes) if at is None else (None, None)
             if phase.displace is not None:
                 z = z + np.asarray(phase.displace, self._dtype)
             if low is not None and high is not None:
@@ -360,7 +368,7 @@ class SimulatedDevice(Device):
             )
             # a blow-up is an outcome, not a floating-point warning
             with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
-                settled = settle(z, stretch)
+                settled = engine.relax(z, stretch) if at is None else engine.relax_transpose(z, at, stretch)
                 z = settled.final
                 results.append(self._read(settled, phase, index, lanes, drive_clipped))
         return z, tuple(results)

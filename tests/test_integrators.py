@@ -9,8 +9,10 @@ from hwsim.contracts.errors import InputError
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Phase, Plan
+from hwsim.contracts.scale import BOLTZMANN
 from hwsim.devices import Euler, Exponential, Heun, Integrator, SimulatedDevice, ThermalNoise
-from hwsim.substrates import Identity, LeakyNetwork
+from hwsim.devices.imperfections import Mismatch
+from hwsim.substrates import GROUND, Identity, LeakyNetwork, ResistiveNetwork
 
 SIGMA = 0.7
 NON_NORMAL = np.array([[1.0, 3.0, 0.0], [0.0, 1.5, -2.0], [0.1, 0.0, 0.8]])
@@ -157,3 +159,78 @@ def test_steps_that_make_no_integrator():
 def test_another_step_is_the_same_kind():
     heun: Integrator = Heun(0.1)
     assert heun.at(0.2) == Heun(0.2)
+
+
+# --- A network of resistors: noise that belongs to the resistors ---------------------------------------------------
+
+RC = ResistiveNetwork(
+    units=3,
+    inputs=1,
+    edges=((0, 3), (0, 1), (1, 2), (2, GROUND), (0, GROUND)),
+    capacitance=(1e-12, 2e-12, 0.5e-12),
+    time_constant=1e-6,
+)
+CONDUCTANCES = Parameters({"g": np.array([2e-6, 1e-6, 0.3e-6, 0.5e-6, 1e-6])})
+ROOM = ThermalNoise(temperature=300.0)
+
+
+def covariance(device, steps, lanes=20000):
+    """Of the voltages after so many steps from their operating point, and the spread of each entry."""
+    v = RC.operating_point(np.full((1, 1), 0.5), CONDUCTANCES)
+    plan = Plan(
+        inputs=np.full((lanes, 1), 0.5),
+        ids=np.arange(lanes),
+        phases=(Phase(steps=steps),),
+        start=At(np.repeat(v, lanes, axis=0)),
+    )
+    final = device.relax(plan, noise=NoisePath(seed=8))[0].final
+    found = np.cov(final.T)
+    diagonal = np.diag(found)
+    return found, np.sqrt((found**2 + np.outer(diagonal, diagonal)) / lanes)
+
+
+@pytest.mark.parametrize("eps", [0.2, 5.0])
+def test_exact_steps_of_a_resistor_network_settle_to_kT_over_C_at_any_step(eps):
+    device = SimulatedDevice(RC, horizon=1, step_size=eps, integrator=Exponential, imperfections=[ROOM])
+    device.program(CONDUCTANCES)
+    found, spread = covariance(device, steps=round(25 / eps))
+    expected = np.diag(BOLTZMANN * 300.0 / np.array(RC.capacitance))
+    assert np.abs((found - expected) / spread).max() < 4.0
+
+
+def test_euler_steps_of_a_resistor_network_settle_to_the_discrete_lyapunov_solution():
+    eps = 0.3
+    device = SimulatedDevice(RC, horizon=1, step_size=eps, imperfections=[ROOM])
+    device.program(CONDUCTANCES)
+    found, spread = covariance(device, steps=90)
+    B = RC.diffusion(CONDUCTANCES)
+    M = np.eye(3) + eps * RC.linear_part(CONDUCTANCES)
+    expected = solve_discrete_lyapunov(M, 2 * eps * BOLTZMANN * 300.0 * B @ B.T)
+    assert np.abs((found - expected) / spread).max() < 4.0
+    exact = np.diag(BOLTZMANN * 300.0 / np.array(RC.capacitance))
+    assert np.abs((found - exact) / spread).max() > 10.0
+
+
+def test_an_exact_step_of_a_linear_network_is_exact_and_so_is_its_transpose():
+    device = SimulatedDevice(RC, horizon=1, step_size=2.0, integrator=Exponential)
+    device.program(CONDUCTANCES)
+    x, J = np.full((1, 1), 0.5), RC.linear_part(CONDUCTANCES)
+    v = RC.operating_point(x, CONDUCTANCES)
+    kick = np.array([[0.1, -0.2, 0.05]])
+    plan = Plan(inputs=x, ids=np.zeros(1, int), phases=(Phase(steps=3),), start=At(v + kick))
+    (run,) = device.relax(plan, noise=NoisePath(seed=0))
+    assert run.final == pytest.approx(v + kick @ expm(6.0 * J).T, abs=1e-12)
+    plan = Plan(inputs=x, ids=np.zeros(1, int), phases=(Phase(steps=3, displace=kick),))
+    (back,) = device.relax_transpose(v, plan, noise=NoisePath(seed=0))
+    assert back.final == pytest.approx(kick @ expm(6.0 * J), abs=1e-12)
+
+
+def test_mismatch_of_capacitances_moves_kT_over_C_as_it_should():
+    device = SimulatedDevice(
+        RC, horizon=1, step_size=1.0, integrator=Exponential, imperfections=[ROOM, Mismatch(time_constant=0.3)]
+    )
+    device.program(CONDUCTANCES)
+    found, spread = covariance(device, steps=40)
+    # time constants spread because capacitances do: C_i = C / rate_i
+    expected = np.diag(BOLTZMANN * 300.0 * device.chip.rate / np.array(RC.capacitance))
+    assert np.abs((found - expected) / spread).max() < 4.0

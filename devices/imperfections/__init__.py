@@ -12,6 +12,7 @@ from .contract import (
     Process,
     Readout,
     Realisation,
+    Schedule,
     Seeds,
     Source,
     Update,
@@ -50,8 +51,9 @@ from .pulses import (
     reram_array,
     reram_soft_bounds,
 )
+from .schedule import OneByOne
 from .wires import Crosstalk, LineResistance
-from .write import Quantise, Range, WriteVerify
+from .write import Endurance, Quantise, Range, WriteVerify
 
 _INSIDE = (ClippedLog, ConductancePair, StepLaw)
 KINDS = {
@@ -77,6 +79,7 @@ __all__ = [
     "Diffusion",
     "Drift",
     "Drive",
+    "Endurance",
     "ExponentialStep",
     "Fabrication",
     "FlickerNoise",
@@ -84,6 +87,7 @@ __all__ = [
     "LineResistance",
     "LinearStep",
     "Mismatch",
+    "OneByOne",
     "PolynomialProgrammingNoise",
     "Process",
     "PulsedUpdate",
@@ -96,6 +100,7 @@ __all__ = [
     "Realisation",
     "SampleSkew",
     "SaturatingProgrammingNoise",
+    "Schedule",
     "Seeds",
     "ShotNoise",
     "SlewRate",

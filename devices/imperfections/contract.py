@@ -1,7 +1,8 @@
 """What an imperfection is: a frozen value that acts at one place on the way of the data, from addressed draws.
 
-Eight places, one verb each:
+Nine places, one verb each:
 
+    plan ----- Schedule.pause ---> lanes one after another
     inputs --- Drive.drive ---> settling: Fabrication.fabricate (once per die), Realisation.realise (once per plan),
                Diffusion.variance and Process.advance (at every step) --- Readout.read ---> what the digital side sees
     program -- WriteStage.write ---> what the hardware holds        adjust -- Update.adjust ---> the same, in pulses
@@ -46,14 +47,17 @@ class Source:
         path: seed and event (the experiment step of the path).
         stream: what for.
         position: place of the imperfection in the list of its device.
+        lane: sample id of the lane whose draws these are; -1 where all lanes of a plan have them in common.
     """
 
     path: NoisePath
     stream: int
     position: int
+    lane: int = -1
 
     def normal(self, key: str, shape: tuple[int, ...]) -> Float[Array, "*shape"]:
         """Standard normal deviates, float64, of any shape. The key names what they are for, such as "W/gain"."""
+        key = key if self.lane < 0 else f"{key}@{self.lane}"
         rows = shape[0] if len(shape) > 1 else 1
         columns = int(np.prod(shape[1:] if len(shape) > 1 else shape, dtype=np.int64))
         drawn = normals(
@@ -130,6 +134,8 @@ class Imperfection(ABC):
     """One way in which hardware differs from its equations."""
 
     seeds: ClassVar[Seeds]
+    blocks: tuple[str, ...] | None = None
+    """Names of the parameter blocks that it acts on; None for all that it can act on."""
 
     @abstractmethod
     def describe(self, scale: Scale) -> str:
@@ -152,6 +158,8 @@ class WriteStage(Imperfection):
     seeds: ClassVar[Seeds] = Seeds.PROGRAM
     idempotent: ClassVar[bool] = False
     """Whether writing what it gave gives the same again."""
+    by_pulses: ClassVar[bool] = False
+    """Whether it acts on open-loop pulses as well."""
 
     def limits(self, name: str) -> tuple[float, float] | None:
         """The range of a block beyond which this stage raises RangeError; None where it does not."""
@@ -188,6 +196,17 @@ class Update(Imperfection):
         self, name: str, held: Float[Array, "*shape"], pulses: Float[Array, "*shape"], at: Context
     ) -> tuple[Float[Array, "*shape"], WriteReport]:
         """One block, float64: what is held after signed whole numbers of pulses."""
+
+
+class Schedule(Imperfection):
+    """In which order, and how far apart, the lanes of a plan run."""
+
+    seeds: ClassVar[Seeds] = Seeds.READ
+
+    @property
+    @abstractmethod
+    def pause(self) -> float:
+        """Seconds from the end of one lane's plan to the beginning of the next one's."""
 
 
 class Realisation(Imperfection):

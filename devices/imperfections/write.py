@@ -180,6 +180,53 @@ class WriteVerify(WriteStage):
         return f"within {within} or {self.attempts} attempts: {self.stage.describe(scale)}"
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Endurance(WriteStage):
+    """A parameter wears out: from its n-th write on it stays at what it held, `n = cycles exp(spread xi)`.
+
+    The lifetimes are fixed draws. What counts is how often the device was written, by programming or by pulses: every
+    write of an array is taken as one of each of its cells. Worn-out parameters are counted as stuck.
+
+    Args:
+        cycles: median lifetime in writes, at least 1.
+        spread: sd of its logarithm between cells, >= 0.
+        blocks: where; all analog blocks unless told.
+
+    Raises:
+        InputError: values out of range.
+
+    Source: endurance as a limit of training on resistive synapses: P.-Y. Chen, S. Yu, Reliability perspective of
+    resistive synaptic devices on the neuromorphic system performance, IRPS 2018. That lifetimes are log-normal is
+    an assumption.
+    """
+
+    cycles: float
+    spread: float = 0.0
+    blocks: tuple[str, ...] | None = None
+    idempotent: ClassVar[bool] = True
+    by_pulses: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.cycles < math.inf and 0 <= self.spread < math.inf):
+            raise InputError(
+                f"endurance needs cycles >= 1 and spread >= 0, finite; found {self.cycles} and {self.spread}"
+            )
+
+    def write(
+        self, name: str, values: Float[Array, "*shape"], held: Float[Array, "*shape"] | None, at: Context
+    ) -> tuple[Float[Array, "*shape"], WriteReport]:
+        if held is None or not concerns(self.blocks, name):
+            return values, WriteReport()
+        lifetime = self.cycles * np.exp(self.spread * at.fixed.normal(f"{name}/lifetime", values.shape))
+        worn = at.program.path.step + 1 > lifetime
+        out = np.where(worn, held, values)
+        return out, WriteReport(stuck=int(np.count_nonzero(out != values)))
+
+    def describe(self, scale: Scale) -> str:
+        return f"{self.cycles:.3g} writes, log-normal with sd {self.spread:.3g} between cells"
+
+
 def concerns(blocks: tuple[str, ...] | None, name: str) -> bool:
     """Whether a stage for these blocks (all, if None) acts on this one."""
     return blocks is None or name in blocks

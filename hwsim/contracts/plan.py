@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from .arrays import Array
+from .arrays import Array, namespace
 from .errors import InputError
 
 
@@ -78,6 +79,16 @@ class Phase:
         if self.steps < 0 or self.record < 0:
             raise InputError(f"a phase needs steps >= 0 and record >= 0; found {self.steps} and {self.record}")
 
+    def lane(self, b: int) -> Phase:
+        """The phase of lane b alone."""
+
+        def of(array: Array | None) -> Array | None:
+            return None if array is None else array[..., b : b + 1, :]
+
+        clamp = None if self.clamp is None else (self.clamp[0], self.clamp[1][b : b + 1])
+        kick, at = of(self.displace), of(self.correct_at)
+        return replace(self, force=of(self.force), displace=kick, clamp=clamp, correct_at=at)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -113,6 +124,19 @@ class Plan:
     def lanes(self) -> int:
         """B, the number of lanes."""
         return len(self.inputs)
+
+    def lane(self, b: int) -> Plan:
+        """The plan of lane b alone."""
+        one = slice(b, b + 1)
+        start = At(self.start.state[one]) if isinstance(self.start, At) else self.start
+        return replace(
+            self,
+            inputs=self.inputs[one],
+            ids=self.ids[one],
+            repeats=None if self.repeats is None else self.repeats[one],
+            start=start,
+            phases=tuple(phase.lane(b) for phase in self.phases),
+        )
 
     @property
     def fresh(self) -> bool:
@@ -157,6 +181,18 @@ class Relaxation:
     states: Float[Array, "K1 B N"] | None
     residual: Float[Array, " B"]
     outcome: Int[Array, " B"]
+
+    @staticmethod
+    def joined(lanes: Sequence[Relaxation]) -> Relaxation:
+        """Relaxations of the same phase, their lanes one after another."""
+        states = [lane.states for lane in lanes if lane.states is not None]
+        xp = namespace(lanes[0].final)
+        return Relaxation(
+            final=xp.concat([lane.final for lane in lanes]),
+            states=xp.concat(states, axis=1) if states else None,
+            residual=xp.concat([lane.residual for lane in lanes]),
+            outcome=xp.concat([lane.outcome for lane in lanes]),
+        )
 
     @property
     def recorded(self) -> Float[Array, "K1 B N"]:
