@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array, namespace
@@ -71,6 +72,21 @@ class Driven(Coupled):
 
     def _separated(self, coupling: Coupling) -> Coupled:
         return replace(self, coupling=coupling)
+
+
+def initial_blocks(
+    network: Driven, seed: int, *, gain: float, input_gain: float, input_fan_in: int | None
+) -> Parameters:
+    """Coupling `gain N(0, 1) / sqrt(n)` with n its fan-in, `U ~ input_gain N(0, 1) / sqrt(fan-in)`, `b = 0`."""
+    draw = np.random.default_rng([seed, 0])
+    fan_in = network.inputs if input_fan_in is None else input_fan_in
+    return Parameters(
+        {
+            network.between: gain * draw.standard_normal(network.coupling.shape) / np.sqrt(network.coupling.fan_in),
+            "U": input_gain * draw.standard_normal((network.units, network.inputs)) / np.sqrt(fan_in),
+            "b": np.zeros(network.units),
+        }
+    )
 
 
 def drive_credit(post: Float[Array, "*T B N"], x: Float[Array, "B M"], *, per_sample: bool = False) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
 
-from .coupled import Coupled, Driven, drive_credit
+from .coupled import Coupled, Driven, drive_credit, initial_blocks
 from .coupling import Coupling, Reciprocal
 from .leaky import rate_energy_credit
 from .nonlinearity import Identity, Nonlinearity, Tanh
@@ -63,6 +63,10 @@ class EnergyNetwork(Driven):
     def symmetric(cls, units: int, inputs: int, nonlinearity: Nonlinearity = Tanh()) -> EnergyNetwork:
         """All-to-all couplings."""
         return cls(units=units, inputs=inputs, coupling=Reciprocal(units), nonlinearity=nonlinearity)
+
+    def initial(self, seed: int, *, gain: float, input_gain: float, input_fan_in: int | None = None) -> Parameters:
+        """Fresh analog blocks, those of a `LeakyNetwork` with the same coupling (see `LeakyNetwork.initial`)."""
+        return initial_blocks(self, seed, gain=gain, input_gain=input_gain, input_fan_in=input_fan_in)
 
     def _separated(self, coupling: Coupling) -> Coupled:
         return replace(self, coupling=coupling, split=True)

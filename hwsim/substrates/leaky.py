@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-import numpy as np
 from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.parameters import Parameters
 
-from .coupled import Driven, drive_credit
+from .coupled import Driven, drive_credit, initial_blocks
 from .coupling import Dense, Reciprocal
 from .nonlinearity import Identity, Nonlinearity, Tanh
 
@@ -72,15 +71,7 @@ class LeakyNetwork(Driven):
             input_gain: sd of U times the square root of the fan-in.
             input_fan_in: inputs that are on at a time; M unless told (for one-hot inputs it is far smaller).
         """
-        draw = np.random.default_rng([seed, 0])
-        fan_in = self.inputs if input_fan_in is None else input_fan_in
-        return Parameters(
-            {
-                "W": gain * draw.standard_normal(self.coupling.shape) / np.sqrt(self.coupling.fan_in),
-                "U": input_gain * draw.standard_normal((self.units, self.inputs)) / np.sqrt(fan_in),
-                "b": np.zeros(self.units),
-            }
-        )
+        return initial_blocks(self, seed, gain=gain, input_gain=input_gain, input_fan_in=input_fan_in)
 
     def linear_part(self, theta: Parameters) -> Float[Array, " N"] | Float[Array, "N N"]:
         """The leak, -1 for every unit; with r(z) = z all of it, `W - 1`."""
