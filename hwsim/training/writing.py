@@ -116,7 +116,7 @@ class OpenLoopPulses(Writer):
             Stream.UPDATE, np.arange(rows), units=change.size // rows, first=zlib.crc32(name.encode()) >> 1
         )
         counts = np.floor(change / self.step + ndtr(drawn[0].reshape(change.shape)))
-        return counts
+        return np.clip(counts, -self.most, self.most)
 
 
 def require_writer(writer: Writer, spec: DeviceSpec) -> None:
