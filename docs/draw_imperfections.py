@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from draw_common import BLUE, FAINT, GREEN, INK, ORANGE, PINK, SKY, draw, frame, legend, sheet
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image
 from scipy.signal import welch
 
 from hwsim.contracts.noise import NoisePath, Stream
@@ -66,39 +63,9 @@ from hwsim.substrates import LeakyNetwork
 from hwsim.training import OpenLoopPulses
 
 FOLDER = Path("docs/physics/imperfections")
-HEAVIEST, COLOURS = 80_000, 64
-"""Bytes of the largest picture that is accepted, and colours of each."""
-INK, FAINT = "#1b1b1b", "#6b6b6b"
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
-"""The Okabe-Ito set, which stays apart under colour blindness."""
 NO_NOISE = NoisePath(seed=0)
 SCALE = Scale()
 US = 1e-6
-
-
-def sheet(columns: int = 2, rows: int = 1, *, height: float = 3.0, **how: Any) -> tuple[Figure, list[Axes]]:
-    """An empty picture with panels side by side."""
-    figure = Figure(figsize=(7.4, height), dpi=160, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure, list(np.atleast_1d(figure.subplots(rows, columns, **how)).ravel())
-
-
-def frame(ax: Axes, title: str, x: str, y: str) -> None:
-    """Title and axes in the manner of all pictures."""
-    ax.set_title(title, loc="left", fontsize=9.5, color=INK)
-    ax.set_xlabel(x, fontsize=9, color=FAINT)
-    ax.set_ylabel(y, fontsize=9, color=FAINT)
-    ax.tick_params(labelsize=8, colors=FAINT, length=3)
-    ax.grid(True, color="#ebebeb", linewidth=0.7)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color("#b5b5b5")
-
-
-def legend(ax: Axes, **where: Any) -> None:
-    ax.legend(**{"fontsize": 8, "frameon": False, "labelcolor": INK, "handlelength": 1.6, **where})
 
 
 def context(*, scale: Scale = SCALE, event: int = 0, read: int = 0, elapsed: float = 0.0) -> Context:
@@ -684,26 +651,13 @@ def presets() -> Figure:
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
-    draw.__name__: draw
-    for draw in (
+    picture.__name__: picture
+    for picture in (
         mismatch, asymmetry, thermal, flicker, telegraph, adc, sar, skew, stuck, limits, crosstalk, wires, programming,
         drift, read_noise, writing, open_loop, pulses, symmetry, presets,
     )
 }  # fmt: skip
 
 
-def main(names: list[str]) -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in names or PICTURES:
-        path, whole = FOLDER / f"{name}.png", io.BytesIO()
-        PICTURES[name]().savefig(whole, format="png")
-        # few colours keep it light; text carries no version, so that the same picture is the same file
-        Image.open(whole).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
-        size = path.stat().st_size
-        sys.stderr.write(f"{path}: {size / 1000:.0f} kB\n")
-        if size > HEAVIEST:
-            raise SystemExit(f"{path} is larger than {HEAVIEST} bytes: draw fewer points")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    draw(FOLDER, sys.argv[1:] or PICTURES, PICTURES)

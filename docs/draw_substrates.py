@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from draw_common import BLUE, FAINT, GREEN, INK, ORANGE, PINK, SKY, draw, frame, legend, sheet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
-from PIL import Image
 from scipy.integrate import solve_ivp
 
 from hwsim.contracts.arrays import namespace
@@ -51,37 +48,7 @@ from hwsim.substrates import (
 )
 
 FOLDER = Path("docs/physics")
-HEAVIEST, COLOURS = 80_000, 64
-"""Bytes of the largest picture that is accepted, and colours of each."""
-INK, FAINT = "#1b1b1b", "#6b6b6b"
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
-"""The Okabe-Ito set, which stays apart under colour blindness."""
 NO_NOISE = NoisePath(seed=0)
-
-
-def sheet(columns: int = 2, *, width: float = 7.4, height: float = 3.0, **ratios: object) -> tuple[Figure, list[Axes]]:
-    """An empty picture with panels side by side."""
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure, list(np.atleast_1d(figure.subplots(1, columns, **ratios)).ravel())
-
-
-def frame(ax: Axes, title: str, x: str, y: str) -> None:
-    """Title and axes in the manner of all pictures."""
-    ax.set_title(title, loc="left", fontsize=9.5, color=INK)
-    ax.set_xlabel(x, fontsize=9, color=FAINT)
-    ax.set_ylabel(y, fontsize=9, color=FAINT)
-    ax.tick_params(labelsize=8, colors=FAINT, length=3)
-    ax.grid(True, color="#ebebeb", linewidth=0.7)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color("#b5b5b5")
-
-
-def legend(ax: Axes, *args: object, **where: object) -> None:
-    ax.legend(*args, **{"fontsize": 8, "frameon": False, "labelcolor": INK, "handlelength": 1.8, **where})
 
 
 def settle(
@@ -455,30 +422,21 @@ def spice() -> Figure:
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
-    draw.__name__: draw
-    for draw in (
+    picture.__name__: picture
+    for picture in (
         leaky, nonlinearities, couplings, energy, resistive, oscillators, langevin, field, integrators, spice,
     )
 }  # fmt: skip
 
 
 def main(names: list[str]) -> None:
-    for name in names or PICTURES:
-        if name == "spice":
-            try:
-                find_ngspice()
-            except SpiceError as missing:
-                sys.stderr.write(f"{FOLDER / 'spice.png'} is left as it is: {missing}\n")
-                continue
-        path = FOLDER / f"{name}.png"
-        whole = io.BytesIO()
-        PICTURES[name]().savefig(whole, format="png")
-        # few colours keep it light; text carries no version, so that the same picture is the same file
-        Image.open(whole).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
-        size = path.stat().st_size
-        sys.stderr.write(f"{path}: {size / 1000:.0f} kB\n")
-        if size > HEAVIEST:
-            raise SystemExit(f"{path} is larger than {HEAVIEST} bytes: draw fewer points")
+    wanted = names or list(PICTURES)
+    try:
+        find_ngspice()
+    except SpiceError as missing:
+        sys.stderr.write(f"{FOLDER / 'spice.png'} is left as it is: {missing}\n")
+        wanted = [name for name in wanted if name != "spice"]
+    draw(FOLDER, wanted, PICTURES)
 
 
 if __name__ == "__main__":

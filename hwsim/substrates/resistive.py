@@ -252,9 +252,8 @@ class ResistiveNetwork(Substrate):
         xp = namespace(g)
         returns, C = like(self._resistors.returns, g), like(self.capacitances, g)
         values, vectors = xp.linalg.eigh((returns.T * g) @ returns / C / C[:, None])
-        return (
-            vectors * xp.sqrt(self.time_constant * xp.clip(values, 0.0, None)) @ vectors.T
-        )  # below 0 by rounding only
+        values = xp.clip(values, 0.0, None)  # below 0 by rounding only
+        return vectors * xp.sqrt(self.time_constant * values) @ vectors.T
 
     # --- synapses ------------------------------------------------------------------------------------------------
 
