@@ -16,7 +16,7 @@ from hwsim.contracts.noise import NoisePath, Stream
 from hwsim.contracts.parameters import Parameters
 from hwsim.substrates.chip import DrawnSubstrate
 
-from .integrators import Integrator, Propagator
+from .integrators import Flow, Integrator, Propagator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +186,14 @@ class Stepwise(Engine):
         for step in range(stretch.steps):
             noise = 0.0 if propagator.amplitude is None else propagator.spread(_deviates(z, step, stretch))
             before = z
-            z, held = self._deployment.integrator.step(z, partial(flow, step=step), propagator, noise, slew)
+            field: Flow = partial(flow, step=step)
+            if propagator.push.ndim == 2 and stretch.low is not None and stretch.high is not None:
+                field = partial(_released, flow=field, low=stretch.low, high=stretch.high)
+            within = partial(_within, stretch=stretch)
+            z, held = self._deployment.integrator.step(z, field, propagator, noise, slew, within)
             limited |= held
             if stretch.low is not None:
-                z, railed = _between(z, stretch.low, stretch.high)
+                z, railed = between(z, stretch.low, stretch.high)
                 limited |= railed
             z = z.astype(before.dtype, copy=False)
             if stretch.record and (step + 1) % stretch.record == 0:
@@ -215,7 +219,18 @@ def _deviates(z: Array, step: int, stretch: Stretch) -> Array:
     )[0]
 
 
-def _between(z: Array, low: Array, high: Array) -> tuple[Array, Array]:
+def _within(z: Array, stretch: Stretch) -> Array:
+    return z if stretch.low is None or stretch.high is None else between(z, stretch.low, stretch.high)[0]
+
+
+def _released(z: Array, flow: Flow, low: Array, high: Array) -> Array:
+    """The field without what only presses against a rail or a clamp: a push that is a matrix would pass it on."""
+    total = flow(z)
+    pressed = (low == high) | ((z >= high) & (total > 0)) | ((z <= low) & (total < 0))
+    return np.where(pressed, 0.0, total).astype(total.dtype)
+
+
+def between(z: Float[Array, "B N"], low: Array, high: Array) -> tuple[Float[Array, "B N"], Bool[Array, " B"]]:
     """z kept between the rails, and the lanes in which a unit that is not clamped met one. NaN stays."""
     held = np.where(z > high, high, np.where(z < low, low, z))
     return held, ((held != z) & (low < high) & ~np.isnan(z)).any(axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import final
 
 import numpy as np
@@ -155,6 +155,12 @@ class Hardware:
             chip = replace(chip, split=True)
         for index, one in self._fabrications:
             chip = one.fabricate(chip, drawing, self._context(index, self._die))
+        for name, (low, high) in drawing.ranges().items():
+            if low >= 0.0 and name in chip.gain and chip.gain[name].min() < 0.0:
+                raise InputError(
+                    f"block {name} of {type(drawing).__name__} lies in [{low:g}, {high:g}], and a gain drawn for it is "
+                    f"{chip.gain[name].min():.3g}: use Mismatch(..., log_normal=True) or a smaller gain"
+                )
         self.chip = chip
 
     @property
@@ -200,6 +206,11 @@ class Hardware:
                 at = self._context(index, self._program, event=event)
                 values, happened = stage.write(name, values, before, at)
                 report += happened
+            if not self.exact_writes:
+                low, high = self._drawing.ranges().get(name, (-np.inf, np.inf))
+                inside = np.clip(values, low, high)
+                report += WriteReport(clipped=int(np.count_nonzero(inside != values)))
+                values = inside
             out[name], stuck = self._unstuck(name, values)
             report += WriteReport(stuck=stuck)
         return out, report
@@ -243,7 +254,8 @@ class Hardware:
             for index, stage in self._realisations:
                 at = self._context(index, path, event=event, elapsed=elapsed, lane=lane)
                 values = stage.realise(name, values, at)
-            blocks[name] = values - block
+            low, high = self._drawing.ranges().get(name, (-np.inf, np.inf))
+            blocks[name] = np.clip(values, low, high) - block  # noise makes no negative conductance
         return blocks
 
     def noise_root(self, drawn: DrawnSubstrate, theta: Parameters) -> Float[Array, " N"] | Float[Array, "N N"] | None:
@@ -307,8 +319,15 @@ class Hardware:
         return z, clipped
 
     def fingerprint(self) -> str:
-        """The imperfections as JSON text, by which a saved run knows its chip again."""
-        return json.dumps(to_json(self.imperfections), default=repr)
+        """What a saved run knows its device again by, as JSON text."""
+        told = {
+            "substrate": type(self._drawing).__name__,
+            "shapes": {name: list(shape) for name, shape in self._drawing.shapes().items()},
+            "step_size": self._step_size,
+            "scale": asdict(self._scale),
+            "imperfections": to_json(self.imperfections),
+        }
+        return json.dumps(told, default=repr)
 
     def describe(self) -> list[tuple[str, str, str]]:
         """(name, when it is drawn, its size in physical units) of every imperfection."""

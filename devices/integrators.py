@@ -92,8 +92,18 @@ class Integrator(ABC):
         propagator: Propagator,
         noise: Float[Array, "B N"] | float,
         slew: Float[Array, " N"] | None,
+        within: Flow,
     ) -> tuple[Float[Array, "B N"], Bool[Array, " B"]]:
-        """The next state, and the lanes in which the slew limit (largest change of one step, [N]) held a unit."""
+        """The next state before its rails, and the lanes in which the slew limit held a unit.
+
+        Args:
+            z: this state.
+            flow: the field there.
+            propagator: see `propagator`.
+            noise: of this step, shared by all its stages.
+            slew: [N] largest change of one step, or None.
+            within: a state brought between its rails and clamps, for the states that a step looks at on its way.
+        """
         change, held = _limited(propagator.pushed(flow(z)), slew)
         return z + change + noise, held
 
@@ -131,9 +141,10 @@ class Heun(Integrator):
         propagator: Propagator,
         noise: Float[Array, "B N"] | float,
         slew: Float[Array, " N"] | None,
+        within: Flow,
     ) -> tuple[Float[Array, "B N"], Bool[Array, " B"]]:
         first, held = _limited(propagator.pushed(flow(z)), slew)
-        second, held_again = _limited(propagator.pushed(flow(z + first + noise)), slew)
+        second, held_again = _limited(propagator.pushed(flow(within(z + first + noise))), slew)
         return z + (first + second) / 2.0 + noise, held | held_again
 
 

@@ -69,6 +69,8 @@ class Plant(ABC):
     def _constant(self, of: Callable[[Array], Array], x: Float[Array, "B M"]) -> Float[Array, "B N"]:
         """`of(x)`, the same bits for equal lanes wherever they lie in the batch: a BLAS may sum other rows, and other
         numbers of rows, in other orders, and lanes that are twins must not differ."""
+        if len(x) == 0:
+            return self._array(of(x))
         group = equal_rows(self.dtype)
         whole = np.zeros((-(-len(x) // group) * group, x.shape[1]), self.dtype)
         whole[: len(x)] = x

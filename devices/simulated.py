@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from hwsim.contracts.arrays import Array
+from hwsim.contracts.checks import whole
 from hwsim.contracts.device import Capability, Device, DeviceSpec, check_ranges
 from hwsim.contracts.errors import InputError, ResumeError
 from hwsim.contracts.noise import NoisePath, PhysicalNoise, Stream
@@ -21,7 +22,7 @@ from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates.chip import Chip, DrawnSubstrate
 
 from .description import described
-from .engines import Deployment, Engine, Settled, Stretch
+from .engines import Deployment, Engine, Settled, Stretch, between
 from .fused import engine_for
 from .hardware import Hardware, Lanes
 from .holding import KEYS, Holding
@@ -99,11 +100,17 @@ class SimulatedDevice(Device):
             raise InputError(f"a simulated device cannot be told to offer {sorted(c.name.lower() for c in unknown)}")
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise InputError(f"dtype must be float32 or float64; found {np.dtype(dtype)}")
-        if threads < 1:
-            raise InputError(f"threads must be at least 1; found {threads}")
+        whole("a simulated device", "threads", threads, least=1)
+        if isinstance(imperfections, Imperfection) or not isinstance(imperfections, Sequence):
+            raise InputError(
+                f"imperfections are a list, such as [ThermalNoise(0.1), *ecram()]; found {imperfections!r}"
+            )
+        if not (isinstance(integrator, type) and issubclass(integrator, Integrator)):
+            raise InputError(f"integrator is one of the classes Euler, Heun, Exponential; found {integrator!r}")
         if scale is not None and substrate.scale is not None and scale != substrate.scale:
             raise InputError(
-                f"{type(substrate).__name__} is in volts and seconds of its own: leave out scale; found {scale}"
+                f"{type(substrate).__name__} is in volts and seconds of its own: leave out scale, and use no preset "
+                f"(presets bring a scale); found {scale}"
             )
         self._scale = scale or substrate.scale or Scale()
         self._integrator = integrator(step_size)
@@ -245,30 +252,34 @@ class SimulatedDevice(Device):
         saved = self._holding.save() | {
             "noise_step": np.array(self._own_noise.step),
             "seeds": np.array(self._seeds),
-            "imperfections": np.frombuffer(self._hardware.fingerprint().encode(), np.uint8),
+            "chip": np.frombuffer(self._hardware.fingerprint().encode(), np.uint8),
         }
         return saved if self._carried is None else saved | {"carried": self._carried}
 
     def restore(self, saved: Mapping[str, Array]) -> None:
         if not saved:
             return
-        if missing := (KEYS | {"noise_step", "seeds", "imperfections"}) - saved.keys():
+        if missing := (KEYS | {"noise_step", "seeds", "chip"}) - saved.keys():
             raise ResumeError(f"the saved device lacks {sorted(missing)}; start this run afresh")
         if tuple(int(seed) for seed in saved["seeds"]) != self._seeds:
             raise ResumeError(
                 f"the saved run is of the chip with (die_seed, program_seed) = {tuple(saved['seeds'].tolist())}; "
                 f"this device is {self._seeds}"
             )
-        told = bytes(np.asarray(saved["imperfections"], np.uint8)).decode()
+        told = bytes(np.asarray(saved["chip"], np.uint8)).decode(errors="replace")
         if told != self._hardware.fingerprint():
             raise ResumeError(
-                f"the saved run is of a chip with the imperfections {told}; "
-                f"this device has {self._hardware.fingerprint()}"
+                f"the saved run is of a device with {told}; this device has {self._hardware.fingerprint()}"
             )
+        try:
+            holding = self._holding.restored(saved)
+            if holding.held is not None:
+                holding = replace(holding, held=self._kept(holding.held))
+        except (ValueError, TypeError) as error:
+            raise ResumeError(f"what the saved device held does not fit this one: {error}") from None
         self._own_noise = self._own_noise.at_step(int(saved["noise_step"]))
-        self._carried = saved.get("carried")
-        self._holding = self._holding.restored(saved)
-        if self._holding.held is not None:
+        self._carried, self._holding = saved.get("carried"), holding
+        if holding.held is not None:
             self._deploy({})
 
     def close(self) -> None:
@@ -350,8 +361,15 @@ class SimulatedDevice(Device):
             low, high = self._rails(phase, plan.lanes) if at is None else (None, None)
             if phase.displace is not None:
                 z = z + np.asarray(phase.displace, self._dtype)
+            clipped = drive_clipped
             if low is not None and high is not None:
-                z = np.where(z > high, high, np.where(z < low, low, z))
+                z, over = between(z, low, high)
+                clipped = clipped | over
+            if phase.clamp is not None:
+                values, over = self._clamped(phase.clamp)
+                z = np.array(z)
+                z[:, phase.clamp[0]] = values  # a value that is no number makes the lane diverge
+                clipped = clipped | over
             current, processes = self._hardware.advance(processes, phase.steps, lanes, index)
             stretch = Stretch(
                 x=np.asarray(x, self._dtype),
@@ -370,7 +388,7 @@ class SimulatedDevice(Device):
             with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
                 settled = engine.relax(z, stretch) if at is None else engine.relax_transpose(z, at, stretch)
                 z = settled.final
-                results.append(self._read(settled, phase, index, lanes, drive_clipped))
+                results.append(self._read(settled, phase, index, lanes, clipped))
         return z, tuple(results)
 
     def _read(self, settled: Settled, phase: Phase, index: int, lanes: Lanes, clipped: Bool[Array, " B"]) -> Relaxation:
@@ -398,10 +416,16 @@ class SimulatedDevice(Device):
             return None, None
         low, high = chip.low.astype(self._dtype)[None], chip.high.astype(self._dtype)[None]
         if phase.clamp is not None:
-            units, values = phase.clamp
             low, high = (np.repeat(rail, lanes, axis=0) for rail in (low, high))
-            low[:, units] = high[:, units] = np.asarray(values, self._dtype)
+            low[:, phase.clamp[0]] = high[:, phase.clamp[0]] = self._clamped(phase.clamp)[0]
         return low, high
+
+    def _clamped(self, clamp: tuple[Array, Array]) -> tuple[Array, Bool[Array, " B"]]:
+        """The values at which units are clamped, no further than their rails, and the lanes in which one was."""
+        units, asked = np.asarray(clamp[0]), np.asarray(clamp[1], self._dtype)
+        chip = self._hardware.chip
+        values = np.clip(asked, chip.low[units], chip.high[units]).astype(self._dtype)
+        return values, ((values != asked) & ~np.isnan(asked)).any(axis=1)
 
     def _start(self, plan: Plan, lanes: Lanes) -> Array:
         shape = (plan.lanes, self._spec.units)
@@ -425,6 +449,8 @@ class SimulatedDevice(Device):
 
     def _lanes(self, plan: Plan, noise: NoisePath | PhysicalNoise) -> Lanes:
         """Whose noise it is: where it is not addressable, no two lanes share any."""
+        if not isinstance(noise, NoisePath | PhysicalNoise):
+            raise InputError(f"noise is a NoisePath (a seed is NoisePath(seed=...)) or PHYSICAL; found {noise!r}")
         if not (isinstance(noise, NoisePath) and Capability.REPLAYABLE_NOISE in self._spec.capabilities):
             noise = self._own_noise = self._own_noise.at_step(self._own_noise.step + 1)
         ids = np.asarray(plan.ids)

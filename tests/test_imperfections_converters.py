@@ -306,7 +306,7 @@ def test_converters_say_their_size_in_volts():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: ADC(0), "1 to 24 bits; found bits=0"),
+        (lambda: ADC(0), "bits >= 1; found bits=0"),
         (lambda: SARADC(25), "1 to 24 bits"),
         (lambda: ADC(8, 0.0), "positive, finite full scale"),
         (lambda: ADC(8, offset=-1.0), "offset >= 0"),

@@ -207,7 +207,7 @@ def test_the_same_address_is_the_same_write_and_any_other_is_another():
         (lambda: Range(low=1.0, high=1.0), "low < high"),
         (lambda: Quantise(low=1.0, high=0.0, levels=4), "low < high, both finite"),
         (lambda: Quantise(low=0.0, high=math.inf, levels=4), "both finite"),
-        (lambda: Quantise(low=0.0, high=1.0, levels=1), "at least 2 levels; found 1"),
+        (lambda: Quantise(low=0.0, high=1.0, levels=1), "levels >= 2; found levels=1"),
         (lambda: Quantise.bits(0, low=0.0, high=1.0), "1 to 52 bits; found 0"),
         (lambda: WriteVerify(stage=NOISY, tolerance=0.0, attempts=1), "tolerance > 0"),
         (lambda: WriteVerify(stage=NOISY, tolerance=0.1, attempts=0), "1 to 65535 attempts; found 0"),

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from hwsim.contracts.arrays import Array
+from hwsim.contracts.checks import whole
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.scale import Scale
 from hwsim.contracts.units import engineering
@@ -87,7 +88,7 @@ class ADC(Readout):
         code = np.round(arrived / self.lsb)
         half = 2 ** (self.bits - 1)
         held = np.clip(code, -half, half - 1)
-        clipped = (held != code) & np.isfinite(code)
+        clipped = (held != code) & ~np.isnan(code)
         if self.dnl:
             levels = _string(at.fixed, converters, 2**self.bits - 1, self.dnl) - (half - 0.5)
             held = _counted(arrived / self.lsb, levels) - half
@@ -313,7 +314,7 @@ class DAC(Drive):
         code = np.round(x / self.lsb)
         half = 2 ** (self.bits - 1)
         held = np.clip(code, -half, half - 1)
-        clipped = (held != code) & np.isfinite(code)
+        clipped = (held != code) & ~np.isnan(code)
         if self.dnl:
             levels = _string(at.fixed, 1 if self.shared else x.shape[-1], 2**self.bits, self.dnl)
             tap = np.where(np.isnan(x), 0, held + half).astype(int)
@@ -354,7 +355,8 @@ def _counted(v: Float[Array, "K B N"], levels: Float[Array, "C levels"]) -> Floa
 
 
 def _check_converter(bits: int, full_scale: float, dnl: float) -> None:
-    if not 1 <= bits <= 24:
+    whole("a converter", "bits", bits, least=1)
+    if bits > 24:
         raise InputError(f"a converter has 1 to 24 bits; found bits={bits}")
     if not (math.isfinite(full_scale) and full_scale > 0):
         raise InputError(f"a converter needs a positive, finite full scale; found full_scale={full_scale}")

@@ -73,7 +73,7 @@ class StuckAt(Fabrication):
         return replace(chip, stuck=stuck)
 
     def describe(self, scale: Scale) -> str:
-        low, high = (engineering(value * scale.siemens, "S") for value in (self.low, self.high))
+        low, high = (engineering(value * scale.parameter_siemens, "S") for value in (self.low, self.high))
         where = "every block" if self.blocks is None else ", ".join(self.blocks)
         return f"{self.low_fraction:.3g} of {where} stuck at {low}, {self.high_fraction:.3g} at {high}"
 

@@ -30,6 +30,8 @@ def from_json(values: Sequence[Mapping[str, Any]], kinds: Mapping[str, type]) ->
         InputError: a kind or a field that does not exist, a field that is missing, or a value out of range; the message
             names the fields that there are.
     """
+    if isinstance(values, Mapping | str) or not isinstance(values, Sequence):
+        raise InputError(f"imperfections are a list of mappings; found {type(values).__name__}")
     made = tuple(_made(value, kinds) for value in values)
     for one in made:
         if not isinstance(one, Imperfection):
@@ -50,7 +52,8 @@ def _made(value: Any, kinds: Mapping[str, type]) -> Any:
     if isinstance(value, Mapping):
         if KIND not in value:
             raise InputError(f'an imperfection names its class as "{KIND}"; found only {sorted(value)}')
-        if (kind := kinds.get(value[KIND])) is None:
+        kind = kinds.get(value[KIND]) if isinstance(value[KIND], str) else None
+        if kind is None:
             raise InputError(f"there is no imperfection {value[KIND]!r}; there are {', '.join(sorted(kinds))}")
         known = [each.name for each in fields(kind) if each.init]
         if unknown := value.keys() - {KIND, *known}:

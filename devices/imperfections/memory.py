@@ -121,6 +121,7 @@ class PolynomialProgrammingNoise(ProgrammingNoise):
     blocks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        _require_pair(self, self.pair)
         if not self.coefficients or not np.isfinite(self.coefficients).all():
             raise InputError(f"programming noise needs finite coefficients, siemens; found {self.coefficients}")
         if self.reference is not None and not 0 < self.reference < math.inf:
@@ -152,6 +153,7 @@ class SaturatingProgrammingNoise(ProgrammingNoise):
     blocks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        _require_pair(self, self.pair)
         if not (0 < self.amplitude < math.inf and 0 < self.knee < math.inf):
             raise InputError(f"a saturating noise needs A > 0 and B > 0; found {self.amplitude} and {self.knee}")
 
@@ -282,6 +284,7 @@ class Drift(Realisation):
     seeds: ClassVar[Seeds] = Seeds.PROGRAM
 
     def __post_init__(self) -> None:
+        _require_pair(self, self.pair)
         if not 0 < self.t0 < math.inf:
             raise InputError(f"drift needs the time of the first read, t0 > 0 s; found {self.t0}")
 
@@ -342,6 +345,7 @@ class ReadNoise(Realisation):
     blocks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        _require_pair(self, self.pair)
         for name in ("q", "limit", "t0", "t_read"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"read noise needs {name} > 0 and finite; found {getattr(self, name)}")
@@ -365,6 +369,11 @@ class ReadNoise(Realisation):
     def describe(self, scale: Scale) -> str:
         sd = float(self.sd(np.array([self.pair.g_max]), 0.0)[0])
         return f"sd {engineering(sd, 'S')} at full conductance just after programming, {self.pair.describe()}"
+
+
+def _require_pair(owner: object, pair: ConductancePair) -> None:
+    if not isinstance(pair, ConductancePair):
+        raise InputError(f"{type(owner).__name__} needs pair=ConductancePair(...); found {pair!r}")
 
 
 def _polynomial(

@@ -57,7 +57,7 @@ def subthreshold_mismatch(
     `Mismatch(log_normal=True)`. For small values it is `sigma(dI / I)`.
 
     Args:
-        threshold: sd of the threshold V_T, volt.
+        threshold: sd of the threshold V_T, volt; for a current mirror that of the difference of its two transistors.
         slope_factor: n, 1 .. 2, of the process.
         temperature: kelvin.
 

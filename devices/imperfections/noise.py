@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array
+from hwsim.contracts.checks import whole
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.scale import BOLTZMANN, ELEMENTARY_CHARGE, Scale
 from hwsim.contracts.units import engineering
@@ -142,11 +143,9 @@ class FlickerNoise(Process):
             raise InputError(f"1/f noise needs a finite sigma >= 0; found sigma={self.sigma}")
         _check_positive("1/f noise", "lowest", self.lowest)
         _check_positive("1/f noise", "highest", self.highest)
-        if not (self.lowest < self.highest and self.per_decade >= 1):
-            raise InputError(
-                f"1/f noise needs lowest < highest and per_decade >= 1; "
-                f"found {self.lowest} Hz, {self.highest} Hz and {self.per_decade}"
-            )
+        whole("1/f noise", "per_decade", self.per_decade, least=1)
+        if not self.lowest < self.highest:
+            raise InputError(f"1/f noise needs lowest < highest; found {self.lowest} Hz and {self.highest} Hz")
         if self.components > MOST_COMPONENTS:
             raise InputError(
                 f"1/f noise from {self.lowest} Hz to {self.highest} Hz with per_decade={self.per_decade} sums "
@@ -232,7 +231,8 @@ class TelegraphNoise(Process):
             raise InputError(f"telegraph noise needs a finite amplitude; found amplitude={self.amplitude}")
         _check_positive("telegraph noise", "capture", self.capture)
         _check_positive("telegraph noise", "emission", self.emission)
-        if not 1 <= self.traps <= MOST_COMPONENTS:
+        whole("telegraph noise", "traps", self.traps, least=1)
+        if self.traps > MOST_COMPONENTS:
             raise InputError(f"telegraph noise has 1 to {MOST_COMPONENTS} traps per unit; found traps={self.traps}")
 
     @property

@@ -183,6 +183,8 @@ class PulsedUpdate(Update):
     blocks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.law, StepLaw):
+            raise InputError(f"pulses need a law such as SoftBounds(); found {self.law!r}")
         if not 0 < self.dw_min < math.inf:
             raise InputError(f"a pulse needs dw_min > 0 and finite; found {self.dw_min}")
         if not -math.inf < self.w_min < 0 < self.w_max < math.inf:
@@ -228,7 +230,7 @@ class PulsedUpdate(Update):
         return np.where(counts > 0, w - cells.reference, held), WriteReport(pulses=int(counts.sum()))
 
     def describe(self, scale: Scale) -> str:
-        step, low, high = (engineering(w * scale.siemens, "S") for w in (self.dw_min, self.w_min, self.w_max))
+        step, low, high = (engineering(w * scale.parameter_siemens, "S") for w in (self.dw_min, self.w_min, self.w_max))
         return (
             f"{type(self.law).__name__}: {step} a pulse between {low} and {high}, "
             f"spread {self.step_spread:.3g} between cells, {self.cycle_noise:.3g} from pulse to pulse"
@@ -274,7 +276,7 @@ class WriteNoise(Realisation):
         return values + self.sigma * at.program.normal(f"{name}/write", values.shape)
 
     def describe(self, scale: Scale) -> str:
-        return f"sd {engineering(self.sigma * scale.siemens, 'S')} around the persistent state of a cell"
+        return f"sd {engineering(self.sigma * scale.parameter_siemens, 'S')} around the persistent state of a cell"
 
 
 def symmetry_point(cells: Cells, response: Response) -> Float[Array, "*shape"]:

@@ -18,8 +18,9 @@ from .contract import Schedule
 class OneByOne(Schedule):
     """One chip serves a batch lane by lane: lane b begins b (T dt + pause) seconds after the plan.
 
-    Cells then drift between lanes and are read anew in each, so that a + nudge and its - nudge no longer see the same
-    conductances. Without it all lanes of a plan run at one moment, as on as many chips with the same cells. Rounding
+    Cells then drift between lanes and are read anew in each (lanes with one sample id and repeat share that draw), so
+    that a + nudge and its - nudge, two repeats, no longer see the same conductances. The model of the device is that of
+    the last lane. Without it all lanes of a plan run at one moment, as on as many chips with the same cells. Rounding
     aside it changes nothing where nothing drifts and no cell is noisy.
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array
+from hwsim.contracts.checks import whole
 from hwsim.contracts.errors import InputError, RangeError
 from hwsim.contracts.scale import Scale
 from hwsim.contracts.units import engineering
@@ -88,8 +89,7 @@ class Quantise(WriteStage):
     def __post_init__(self) -> None:
         if not (self.low < self.high and math.isfinite(self.high - self.low)):
             raise InputError(f"levels need low < high, both finite; found low={self.low}, high={self.high}")
-        if self.levels < 2:
-            raise InputError(f"a parameter needs at least 2 levels; found {self.levels}")
+        whole("a quantised parameter", "levels", self.levels, least=2)
 
     @classmethod
     def bits(cls, bits: int, *, low: float, high: float, blocks: tuple[str, ...] | None = None) -> Quantise:
@@ -118,7 +118,7 @@ class Quantise(WriteStage):
         return np.clip(level, self.low, self.high), WriteReport()
 
     def describe(self, scale: Scale) -> str:
-        step = engineering(self.step * scale.siemens, "S")
+        step = engineering(self.step * scale.parameter_siemens, "S")
         return f"{self.levels} levels in {_span(self.low, self.high, scale)}, {step} apart"
 
 
@@ -146,6 +146,8 @@ class WriteVerify(WriteStage):
     attempts: int
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stage, WriteStage):
+            raise InputError(f"write-verify repeats a stage of the write chain; found {self.stage!r}")
         if not 0 < self.tolerance < math.inf:
             raise InputError(f"write-verify needs a tolerance > 0 and finite; found {self.tolerance}")
         if not 1 <= self.attempts < 1 << 16:
@@ -176,7 +178,7 @@ class WriteVerify(WriteStage):
         return written, report + WriteReport(attempts=made, unverified=int(np.count_nonzero(pending)))
 
     def describe(self, scale: Scale) -> str:
-        within = engineering(self.tolerance * scale.siemens, "S")
+        within = engineering(self.tolerance * scale.parameter_siemens, "S")
         return f"within {within} or {self.attempts} attempts: {self.stage.describe(scale)}"
 
 
@@ -242,5 +244,5 @@ def within(name: str, values: Float[Array, "*shape"], low: float, high: float, w
 
 
 def _span(low: float, high: float, scale: Scale) -> str:
-    first, last = (engineering(value * scale.siemens, "S") for value in (low, high))
+    first, last = (engineering(value * scale.parameter_siemens, "S") for value in (low, high))
     return f"[{first}, {last}]"

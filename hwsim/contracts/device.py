@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from .arrays import Array
+from .checks import whole
 from .errors import CapabilityError, InputError, RangeError
-from .noise import NoisePath, PhysicalNoise
+from .noise import NoisePath, PhysicalNoise, check_ids
 from .parameters import Parameters
 from .plan import At, Phase, Plan, Relaxation, Rest, Start
 from .substrate import Substrate, Synapses
@@ -79,7 +80,11 @@ class DeviceSpec:
     mismatch: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("units", "inputs", "dt", "time_constant", "horizon"):
+        for name in ("units", "inputs", "horizon"):
+            whole("a device", name, getattr(self, name), least=1)
+        if not self.tolerance >= 0:
+            raise InputError(f"a device needs a settling tolerance >= 0; found {self.tolerance}")
+        for name in ("dt", "time_constant"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise InputError(f"a device needs {name} > 0 and finite; found {name}={value}")
@@ -110,6 +115,8 @@ class DeviceSpec:
 
     def check_blocks(self, parameters: Parameters) -> None:
         """`check_parameters` without the ranges."""
+        if not isinstance(parameters, Parameters):
+            raise InputError(f"asked to program a {type(parameters).__name__}; a device takes Parameters(...)")
         analog = parameters.analog
         if analog.keys() != self.shapes.keys():
             raise InputError(f"asked to program blocks {sorted(analog)}; the device holds {sorted(self.shapes)}")
@@ -128,6 +135,10 @@ class DeviceSpec:
         """
         if tuple(plan.inputs.shape) != (plan.lanes, self.inputs):
             raise InputError(f"inputs must be [B, {self.inputs}]; found {list(plan.inputs.shape)}")
+        for name, words in (("sample ids", plan.ids), ("repeats", plan.repeats)):
+            if words is not None and np.asarray(words).dtype.kind not in "iu":
+                raise InputError(f"{name} must be whole numbers; found {np.asarray(words).dtype}")
+        check_ids(plan.ids)
         if isinstance(plan.start, At):
             self.require({Capability.LOAD_STATE}, "Start at a given state")
             self._check_lanes("the start state", plan.start.state, plan.lanes)
@@ -144,6 +155,8 @@ class DeviceSpec:
         if phase.clamp is not None:
             self.require({Capability.CLAMP}, "Phase(clamp=...)")
             held, values = np.asarray(phase.clamp[0]), phase.clamp[1]
+            if len(np.unique(held)) != held.size:
+                raise InputError(f"clamp names each unit once; found {held.tolist()}")
             if held.size and not (held.min() >= 0 and held.max() < self.units):
                 raise InputError(f"clamp names units 0 to {self.units - 1}; found {held.min()} to {held.max()}")
             if tuple(values.shape) != (lanes, held.size):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .arrays import Array, namespace
+from .checks import whole
 from .errors import InputError
 
 
@@ -76,8 +77,8 @@ class Phase:
     record: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.record < 0:
-            raise InputError(f"a phase needs steps >= 0 and record >= 0; found {self.steps} and {self.record}")
+        for name in ("steps", "record"):
+            whole("a phase", name, getattr(self, name), least=0)
 
     def lane(self, b: int) -> Phase:
         """The phase of lane b alone."""

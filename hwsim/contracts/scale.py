@@ -31,6 +31,8 @@ class Scale:
 
     Args:
         volt, siemens, second: all positive and finite.
+        parameter: siemens that one unit of a parameter stands for; `siemens` unless told (1 where parameters are
+            conductances already).
 
     Raises:
         InputError: one is not.
@@ -39,12 +41,20 @@ class Scale:
     volt: float = 1.0
     siemens: float = 1e-6
     second: float = 1e-6
+    parameter: float | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
+            if value is None:
+                continue
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"a scale needs {each.name} > 0 and finite; found {each.name}={value}")
+
+    @property
+    def parameter_siemens(self) -> float:
+        """What one unit of a parameter is worth, S."""
+        return self.siemens if self.parameter is None else self.parameter
 
     @property
     def farad(self) -> float:

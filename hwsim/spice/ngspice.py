@@ -23,7 +23,7 @@ from .netlist import Netlist
 Result = TypeVar("Result")
 
 _HARMLESS = re.compile(
-    r"gmin increment|gmin stepping|source stepping|singular matrix|compatibility mode|initialization file", re.I
+    r"gmin increment|gmin step|source stepping|singular matrix|compatibility mode|initialization file", re.I
 )
 """Lines that report how an operating point was found (if it was not, others say so), or what is not installed."""
 

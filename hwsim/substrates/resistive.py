@@ -163,7 +163,7 @@ class ResistiveNetwork(Substrate):
     def scale(self) -> Scale:
         """One volt, the time constant, and the siemens that makes the farad the mean capacitance."""
         siemens = float(np.mean(self.capacitances)) / self.time_constant
-        return Scale(volt=1.0, siemens=siemens, second=self.time_constant)
+        return Scale(volt=1.0, siemens=siemens, second=self.time_constant, parameter=1.0)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"g": (len(self.edges),)}
