@@ -185,7 +185,7 @@ class WriteVerify(WriteStage):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Endurance(WriteStage):
-    """A parameter wears out: from its n-th write on it stays at what it held, `n = cycles exp(spread xi)`.
+    """A parameter wears out: it takes n writes and then stays at what it holds, `n = cycles exp(spread xi)`.
 
     The lifetimes are fixed draws. What counts is how often the device was written, by programming or by pulses: every
     write of an array is taken as one of each of its cells. Worn-out parameters are counted as stuck.
