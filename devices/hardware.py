@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.errors import InputError
@@ -20,7 +20,6 @@ from hwsim.substrates.chip import Chip, DrawnSubstrate
 
 from .imperfections.contract import (
     Context,
-    Deviates,
     Diffusion,
     Drive,
     Fabrication,
@@ -34,62 +33,14 @@ from .imperfections.contract import (
     WriteReport,
     WriteStage,
 )
-from .imperfections.draws import normals
 from .imperfections.files import to_json
 from .imperfections.write import WriteVerify
 from .integrators import symmetric_root
+from .lanes import Lanes
 
 _PLACES = (Fabrication, WriteStage, Update, Realisation, Diffusion, Process, Drive, Readout, Schedule)
 _BEGIN = 2**31
 """Time step of the draws with which a process begins, beyond every step of a settling."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Lanes:
-    """Whose noise it is.
-
-    Args:
-        path: address that the plan shares.
-        ids: [B] sample ids.
-        repeats: [B] repeats per lane.
-        units: N.
-    """
-
-    path: NoisePath
-    ids: Int[Array, " B"]
-    repeats: Int[Array, " B"]
-    units: int
-
-    @property
-    def common(self) -> NoisePath:
-        """The address of what all lanes share: that of the lowest repeat among them."""
-        return self.path.repeated(int(np.min(self.repeats, initial=2**16))) if len(self.repeats) else self.path
-
-    def alone(self, b: int) -> Lanes:
-        """Lane b by itself."""
-        one = slice(b, b + 1)
-        return Lanes(path=self.path, ids=self.ids[one], repeats=self.repeats[one], units=self.units)
-
-    def deviates(self, base: int, *, first: int = 0, phase: int = 0, every: int = 1) -> Deviates:
-        """Draws of streams `base` to `base + 15`, from step `first` on, every `every`-th of them."""
-
-        def draw(component: int, steps: int) -> Float[Array, "steps B N"]:
-            if not 0 <= component < 16:
-                raise InputError(f"an imperfection has 16 streams of noise, 0 to 15; asked for {component}")
-            drawn = normals(
-                self.path,
-                base + component,
-                self.ids,
-                units=self.units,
-                steps=(steps - 1) * every + 1 if steps else 0,
-                first=first,
-                phase=phase,
-                repeats=self.repeats,
-            )
-            return drawn[::every]
-
-        return draw
 
 
 @final
@@ -182,6 +133,30 @@ class Hardware:
     def exact_writes(self) -> bool:
         """Whether writing what is held changes nothing."""
         return all(stage.idempotent for _, stage in self._writes)
+
+    @property
+    def mismatch(self) -> float:
+        """The largest relative difference of a rate, or of a coupling driven backwards, from what is drawn."""
+        factors = (self.chip.rate, *self.chip.backward.values())
+        return max(float(np.abs(factor - 1.0).max(initial=0.0)) for factor in factors)
+
+    def ranges(self, told: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        """What programming refuses: the narrowest of all ranges, none for a block that the write chain clips.
+
+        Args:
+            told: block -> (lowest, highest) besides those of the substrate and of the write chain.
+        """
+        ranges: dict[str, tuple[float, float]] = dict(self._drawing.ranges())
+        for name in dict.fromkeys([*self._drawing.shapes(), *told]):
+            narrower = [told[name]] if name in told else []
+            narrower += [limits for _, stage in self._writes if (limits := stage.limits(name)) is not None]
+            if any(stage.clips(name) for _, stage in self._writes):
+                ranges.pop(name, None)
+            else:
+                for low, high in narrower:
+                    before = ranges.get(name, (-np.inf, np.inf))
+                    ranges[name] = (max(low, before[0]), min(high, before[1]))
+        return ranges
 
     def read_error(self) -> float | None:
         """rms error that reading adds, state units; None where reading is exact."""

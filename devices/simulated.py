@@ -24,10 +24,11 @@ from hwsim.substrates.chip import Chip, DrawnSubstrate
 from .description import described
 from .engines import Deployment, Engine, Settled, Stretch, between
 from .fused import engine_for
-from .hardware import Hardware, Lanes
+from .hardware import Hardware
 from .holding import KEYS, Holding
-from .imperfections.contract import Imperfection, WriteReport, WriteStage
+from .imperfections.contract import Imperfection, WriteReport
 from .integrators import Euler, Integrator
+from .lanes import Lanes
 
 SIMULATED = frozenset(
     {
@@ -138,7 +139,7 @@ class SimulatedDevice(Device):
             units=substrate.units,
             inputs=substrate.inputs,
             shapes=dict(substrate.shapes()),
-            ranges=_ranges(substrate, ranges or {}, imperfections),
+            ranges=self._hardware.ranges(ranges or {}),
             dt=step_size * self._scale.second,
             time_constant=self._scale.second,
             horizon=horizon,
@@ -148,7 +149,7 @@ class SimulatedDevice(Device):
             noise_floor=self._hardware.read_error(),
             reciprocal=substrate.reciprocal,
             exact_writes=self._hardware.exact_writes,
-            mismatch=_mismatch(chip),
+            mismatch=self._hardware.mismatch,
         )
 
     @property
@@ -478,27 +479,3 @@ def _total(force: Array | None, current: Array | None, dtype: np.dtype[Any]) -> 
     if current is None:
         return None if force is None else np.asarray(force, dtype)
     return np.asarray(current if force is None else current + force, dtype)
-
-
-def _mismatch(chip: Chip) -> float:
-    """The largest relative difference of a rate, or of a coupling driven backwards, from what is drawn."""
-    factors = (chip.rate, *chip.backward.values())
-    return max(float(np.abs(factor - 1.0).max(initial=0.0)) for factor in factors)
-
-
-def _ranges(
-    substrate: Substrate, told: Mapping[str, tuple[float, float]], imperfections: Sequence[Imperfection]
-) -> dict[str, tuple[float, float]]:
-    """What programming refuses: the narrowest of all ranges, none for a block that the write chain clips."""
-    ranges: dict[str, tuple[float, float]] = dict(substrate.ranges())
-    stages = [stage for stage in imperfections if isinstance(stage, WriteStage)]
-    for name in dict.fromkeys([*substrate.shapes(), *told]):
-        narrower = [told[name]] if name in told else []
-        narrower += [limits for stage in stages if (limits := stage.limits(name)) is not None]
-        if any(stage.clips(name) for stage in stages):
-            ranges.pop(name, None)
-        else:
-            for low, high in narrower:
-                before = ranges.get(name, (-np.inf, np.inf))
-                ranges[name] = (max(low, before[0]), min(high, before[1]))
-    return ranges

@@ -11,7 +11,7 @@ from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Phase
 from hwsim.contracts.scale import ELEMENTARY_CHARGE
-from hwsim.devices.hardware import Hardware, Lanes
+from hwsim.devices.hardware import Hardware
 from hwsim.devices.imperfections import (
     Asymmetry,
     Endurance,
@@ -24,6 +24,7 @@ from hwsim.devices.imperfections import (
     ThermalNoise,
     ecram,
 )
+from hwsim.devices.lanes import Lanes
 from hwsim.devices.presets import subthreshold_cmos
 from hwsim.reference import bptt, rtrl
 from hwsim.reference.autograd import tensor, to_torch, unroll
