@@ -69,6 +69,7 @@ class SimulatedDevice(Device):
         die_seed: of what is fixed on the chip.
         program_seed: of what is drawn at every programming.
         seed: of the device's own temporal and read noise, used when a plan is run under `PHYSICAL` noise.
+        power: watt while settling, if known.
 
     Raises:
         InputError: values that make no device.
@@ -96,6 +97,7 @@ class SimulatedDevice(Device):
         die_seed: int = 0,
         program_seed: int = 0,
         seed: int = 0,
+        power: float | None = None,
     ) -> None:
         if unknown := capabilities - SIMULATED:
             raise InputError(f"a simulated device cannot be told to offer {sorted(c.name.lower() for c in unknown)}")
@@ -147,6 +149,7 @@ class SimulatedDevice(Device):
             tolerance=tolerance,
             capabilities=capabilities,
             noise_floor=self._hardware.read_error(),
+            power=power,
             reciprocal=substrate.reciprocal,
             exact_writes=self._hardware.exact_writes,
             mismatch=self._hardware.mismatch,
@@ -168,6 +171,11 @@ class SimulatedDevice(Device):
         """
         self._spec.require({Capability.MODEL}, "Device.model")
         return self._as_settled()
+
+    @property
+    def nominal(self) -> Substrate:
+        self._spec.require({Capability.MODEL}, "Device.nominal")
+        return self._drawn.drawing
 
     @property
     def scale(self) -> Scale:

@@ -10,10 +10,11 @@ from jaxtyping import Float
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.device import Capability, Device
 from hwsim.contracts.errors import InputError
+from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Phase, Plan, Relaxation
-from hwsim.contracts.rule import Cost, Estimate, Kind, LearningRule, Needs
+from hwsim.contracts.rule import Estimate, Kind, LearningRule
 from hwsim.contracts.task import Batch, Task
 
 
@@ -68,7 +69,7 @@ class CoupledLearning(LearningRule):
 
     @property
     def needs(self) -> Needs:
-        return Needs(capabilities=frozenset({Capability.CLAMP}), reciprocal=True, from_free=True)
+        return Needs(capabilities=frozenset({Capability.CLAMP}), reciprocal=True, from_free=True, final_loss=True)
 
     def estimate(
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from hwsim.contracts.device import Device
+from hwsim.contracts.needs import Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Relaxation
-from hwsim.contracts.rule import Estimate, Kind, LearningRule, Needs
+from hwsim.contracts.rule import Estimate, Kind, LearningRule
 from hwsim.contracts.task import Batch, Task
 
 from .checks import positive
@@ -51,7 +52,7 @@ class EquilibriumPropagation(LearningRule):
 
     @property
     def needs(self) -> Needs:
-        return self.probe.needs
+        return self.probe.needs | Needs(final_loss=True)
 
     def estimate(
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath

@@ -7,10 +7,11 @@ from typing import ClassVar, final
 
 from hwsim.contracts.arrays import namespace
 from hwsim.contracts.device import Capability, Device
+from hwsim.contracts.needs import Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Relaxation
-from hwsim.contracts.rule import Estimate, Kind, LearningRule, Needs
+from hwsim.contracts.rule import Estimate, Kind, LearningRule
 from hwsim.contracts.task import Batch, Task
 
 from .checks import positive
@@ -47,7 +48,7 @@ class FiniteHorizonEP(LearningRule):
 
     @property
     def needs(self) -> Needs:
-        return self.probe.needs | Needs(capabilities=frozenset({Capability.DISPLACE}), record=1)
+        return self.probe.needs | Needs(capabilities=frozenset({Capability.DISPLACE}), record=1, final_loss=True)
 
     def estimate(
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath

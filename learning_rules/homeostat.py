@@ -11,10 +11,11 @@ import numpy as np
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.device import Capability, Device
 from hwsim.contracts.errors import InputError
+from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.noise import NoisePath, Stream
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Phase, Plan, Relaxation
-from hwsim.contracts.rule import Cost, Estimate, Kind, LearningRule, Needs
+from hwsim.contracts.rule import Estimate, Kind, LearningRule
 from hwsim.contracts.task import Batch, Task
 
 from .checks import positive
@@ -23,7 +24,7 @@ from .checks import positive
 @final
 @dataclass(frozen=True, kw_only=True)
 class ContractionHomeostat(LearningRule):
-    """Descend `R = mean relu(gamma - target)^2` over samples and steps, from one kicked twin per sample:
+    """Descend `R = mean relu(gamma - target)^2`, over steps and then samples, from one kicked twin per sample:
 
         delta = z' - z before a step, delta' after it;   gamma = ln(|delta'| / |delta|) / eps    per time constant
         dR/dtheta = mean 2 relu(gamma - target) [credit(u, z') - credit(u, z)],      u = delta' / |delta'|^2
@@ -96,8 +97,8 @@ class ContractionHomeostat(LearningRule):
         """R from recorded twins [K + 1, B, N]: what `estimate` descends at fixed states (a scalar array)."""
         gamma, counts, _, _ = self._growth(z[self.burn_in :], twin[self.burn_in :], step_size, self.smallest)
         xp = namespace(z)
-        excess = xp.maximum(gamma - self.target, xp.zeros_like(gamma)) * counts
-        return xp.sum(excess * excess) / xp.sum(counts)
+        excess = xp.maximum(gamma - self.target, xp.zeros_like(gamma))
+        return xp.sum(excess * excess * self._shares(counts))
 
     def _plan(self, z: Array, batch: Batch, noise: NoisePath) -> Plan:
         xp = namespace(z)
@@ -140,8 +141,14 @@ class ContractionHomeostat(LearningRule):
         total = float(xp.sum(counts))
         if total == 0.0:
             return xp.zeros_like(delta), math.nan, 0.0
-        excess = xp.maximum(gamma - self.target, xp.zeros_like(gamma)) * counts
+        excess = xp.maximum(gamma - self.target, xp.zeros_like(gamma)) * self._shares(counts)
         counted = counts[:, :, None] > 0
         u = xp.where(counted, delta, xp.zeros_like(delta)) / xp.where(counted, squared, xp.ones_like(squared))
         growth = float(xp.sum(gamma * counts)) / total
-        return (2.0 / total) * excess[:, :, None] * u, growth, total / math.prod(counts.shape)
+        return 2.0 * excess[:, :, None] * u, growth, total / math.prod(counts.shape)
+
+    @staticmethod
+    def _shares(counts: Array) -> Array:
+        """Weight of every step [K, B] in R: those of a sample share 1 / B."""
+        xp = namespace(counts)
+        return counts / (xp.maximum(xp.sum(counts, axis=0), xp.ones_like(counts[0])) * counts.shape[1])

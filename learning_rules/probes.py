@@ -16,10 +16,10 @@ from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.device import Capability, Device
+from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Phase, Plan, Relaxation, Rest, Start
-from hwsim.contracts.rule import Cost, Needs
 from hwsim.contracts.task import Batch
 
 SATURATED = 1e-6

@@ -12,10 +12,11 @@ import pytest
 
 from hwsim.contracts.device import Capability, Device
 from hwsim.contracts.errors import CapabilityError, InputError
+from hwsim.contracts.needs import Cost
 from hwsim.contracts.noise import PHYSICAL, NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Carry, Phase, Plan, RandomStart
-from hwsim.contracts.rule import Cost, LearningRule
+from hwsim.contracts.rule import LearningRule
 from hwsim.contracts.substrate import Substrate
 from hwsim.devices import ADC, PRESETS, SIMULATED, Preset, SimulatedDevice, Stepwise, ThermalNoise
 from hwsim.devices.imperfections import (

@@ -13,9 +13,10 @@ import pytest
 from hwsim.contracts.device import Capability, Device
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Phase, Plan, RandomStart, Relaxation, Rest
+from hwsim.contracts.wrapped import WrappedDevice
 from hwsim.devices import SIMULATED, SimulatedDevice, ThermalNoise
 from hwsim.substrates import LeakyNetwork
-from hwsim.testing import WrappedDevice, check_device
+from hwsim.testing import check_device
 
 C = Capability
 UNITS, INPUTS = 6, 4

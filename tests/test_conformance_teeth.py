@@ -12,9 +12,10 @@ import pytest
 
 from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import CapabilityError
+from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Phase, Plan
-from hwsim.contracts.rule import Cost, Estimate, Kind, LearningRule, Needs
+from hwsim.contracts.rule import Estimate, Kind, LearningRule
 from hwsim.contracts.substrate import Substrate
 from hwsim.devices import SIMULATED, SimulatedDevice
 from hwsim.learning_rules import ContractionHomeostat, EquilibriumPropagation, FiniteHorizonEP

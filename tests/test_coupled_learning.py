@@ -7,10 +7,11 @@ import pytest
 
 from hwsim.contracts.device import Capability, Device
 from hwsim.contracts.errors import CapabilityError, InputError
+from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters, cosine
 from hwsim.contracts.plan import Relaxation
-from hwsim.contracts.rule import Cost, Needs, require, settle_free
+from hwsim.contracts.rule import require, settle_free
 from hwsim.contracts.substrate import Substrate
 from hwsim.contracts.task import Batch, Task
 from hwsim.devices import SimulatedDevice, Stepwise

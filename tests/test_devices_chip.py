@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import CapabilityError, InputError, RangeError, ResumeError
+from hwsim.contracts.needs import Needs
 from hwsim.contracts.noise import PHYSICAL, NoisePath
 from hwsim.contracts.parameters import Parameters, cosine
 from hwsim.contracts.plan import At, Outcome, Phase
-from hwsim.contracts.rule import Needs, settle_free
+from hwsim.contracts.rule import settle_free
 from hwsim.devices import PRESETS, Heun, SimulatedDevice, Stepwise
 from hwsim.devices.imperfections import (
     ADC,

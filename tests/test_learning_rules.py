@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from rule_setting import NOISE, T, relative, setting
 
 from hwsim.contracts.device import Capability
+from hwsim.contracts.needs import Needs
 from hwsim.contracts.parameters import Parameters, cosine
 from hwsim.contracts.plan import At, Phase, Plan
-from hwsim.contracts.rule import Needs, settle_free
+from hwsim.contracts.rule import settle_free
 from hwsim.contracts.substrate import Substrate
 from hwsim.contracts.task import Batch, Task
 from hwsim.devices import SIMULATED, SimulatedDevice, Stepwise
@@ -72,8 +73,8 @@ class Slope(Task):
 
     def initial_readout(self, seed, gain): ...
 
-    def loss(self, z, targets, theta):
-        return self.c * np.mean(z)
+    def losses(self, z, targets, theta):
+        return self.c * z[:, 0]
 
     def signal(self, z, targets, theta):
         return np.full_like(z, self.c / len(z))

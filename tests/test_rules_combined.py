@@ -14,10 +14,11 @@ from rule_setting import NOISE, T, relative, setting
 
 from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import CapabilityError, InputError
+from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.noise import BRANCH_REPEATS
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Carry, RandomStart
-from hwsim.contracts.rule import Cost, Estimate, Kind, LearningRule, Needs, Sum, require, rules_for, settle_free
+from hwsim.contracts.rule import Estimate, Kind, LearningRule, Sum, require, rules_for, settle_free
 from hwsim.devices import SIMULATED, ThermalNoise
 from hwsim.learning_rules import (
     ContractionHomeostat,
@@ -138,6 +139,7 @@ def test_sums_are_as_demanding_as_their_terms():
         record=1,
         reciprocal=True,
         from_free=True,
+        final_loss=True,
     )
     assert (Needs(record=4) | Needs(record=6)).record == 2  # every state that either wants
     assert (Needs() | Needs(record=3)).record == 3

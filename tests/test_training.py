@@ -11,10 +11,11 @@ import torch
 
 from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import CapabilityError, InputError, ResumeError
+from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Carry, RandomStart, Rest
-from hwsim.contracts.rule import Cost, Estimate, Kind, LearningRule, Needs
+from hwsim.contracts.rule import Estimate, Kind, LearningRule
 from hwsim.devices import SIMULATED, SimulatedDevice, Stepwise, ThermalNoise
 from hwsim.learning_rules import ContractionHomeostat, EquilibriumPropagation, FiniteHorizonEP
 from hwsim.reference import BPTT, EquilibriumAdjoint

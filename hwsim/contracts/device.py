@@ -58,6 +58,8 @@ class DeviceSpec:
             error: it is the state's own.
         power: watt while settling, if known.
         reciprocal: whether the couplings are reciprocal, so that `synapses.metric` exists.
+        feedback: feedback block -> the block that it should mirror. `relax_transpose` drives the feedback array, which
+            is programmed apart; without one it drives the couplings themselves backwards.
         exact_writes: whether programming what is held changes nothing; False where writing is noisy.
         mismatch: largest relative error with which a force, and the response backwards, differ from the drawing's
             because time constants spread; 0 where they do not, or are not known to.
@@ -76,6 +78,7 @@ class DeviceSpec:
     noise_floor: float | None = None
     power: float | None = None
     reciprocal: bool = False
+    feedback: Mapping[str, str] = field(default_factory=dict)
     exact_writes: bool = True
     mismatch: float = 0.0
 
@@ -84,12 +87,20 @@ class DeviceSpec:
             whole("a device", name, getattr(self, name), least=1)
         if not self.tolerance >= 0:
             raise InputError(f"a device needs a settling tolerance >= 0; found {self.tolerance}")
+        if self.power is not None and not (np.isfinite(self.power) and self.power >= 0):
+            raise InputError(f"a device needs power >= 0 and finite, in watt; found {self.power}")
         for name in ("dt", "time_constant"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise InputError(f"a device needs {name} > 0 and finite; found {name}={value}")
         if unknown := self.ranges.keys() - self.shapes.keys():
             raise InputError(f"ranges name the blocks {sorted(unknown)}; the device holds {sorted(self.shapes)}")
+        for name, mirrored in self.feedback.items():
+            if self.shapes.get(name) is None or self.shapes.get(name) != self.shapes.get(mirrored):
+                raise InputError(
+                    f"feedback block {name} must have the shape of the block {mirrored} that it mirrors; the device "
+                    f"holds {dict(self.shapes)}"
+                )
         for name, (low, high) in self.ranges.items():
             if not low <= high:
                 raise InputError(f"the range of block {name} must be (lowest, highest); found ({low}, {high})")
@@ -269,7 +280,12 @@ class Device(ABC):
 
     @property
     def model(self) -> Substrate:
-        """The simulated physics (capability `model`). A rule that uses it is model-assisted, not local."""
+        """The physics of the drawn chip (capability `model`): what judges differentiate, and no rule ever sees."""
+        raise CapabilityError(f"{type(self).__name__} has no model of its physics (capability model)")
+
+    @property
+    def nominal(self) -> Substrate:
+        """The physics as designed (capability `model`). A rule that uses it is model-assisted, not local."""
         raise CapabilityError(f"{type(self).__name__} has no model of its physics (capability model)")
 
     def save(self) -> Mapping[str, Array]:

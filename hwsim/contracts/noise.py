@@ -31,6 +31,8 @@ from .errors import InputError
 
 BRANCH_REPEATS = 256
 """Repeats that one term of a sum of rules has to itself, see `NoisePath.branch`."""
+BRANCHES = 2**16 // BRANCH_REPEATS
+"""Branches that an address holds."""
 
 
 class Stream(enum.IntEnum):

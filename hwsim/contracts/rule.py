@@ -11,12 +11,15 @@ from importlib.metadata import entry_points
 from itertools import accumulate
 from typing import ClassVar, final
 
-from .device import Capability, Device, DeviceSpec
+from .checks import whole
+from .device import Device, DeviceSpec
 from .errors import CapabilityError, InputError
-from .noise import NoisePath
+from .ladder import Ladder
+from .needs import Cost, Needs
+from .noise import BRANCHES, NoisePath
 from .parameters import Parameters
-from .plan import Phase, Plan, Relaxation, Rest
-from .task import Batch, Task
+from .plan import Phase, Plan, Relaxation
+from .task import Batch, Task, only_final
 
 RULES = "hwsim.learning_rules"
 """Entry-point group in which rules (ours and other people's) are found."""
@@ -31,83 +34,6 @@ class Kind(enum.IntEnum):
     """Needs the nominal model while it learns: simulators only."""
     REFERENCE = 2
     """Differentiates the model itself: a judge, never a way to train hardware."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Needs:
-    """What a rule needs of a device.
-
-    Args:
-        capabilities: must all be in the spec.
-        record: the free phase must be recorded every `record`-th step; 0 where no recording is needed.
-        reciprocal: the synapses must offer a metric.
-        from_free: probes begin at the free state. A device that cannot load it must come to it again by settling from
-            rest; from any other start it would come to another state.
-    """
-
-    capabilities: frozenset[Capability] = frozenset()
-    record: int = 0
-    reciprocal: bool = False
-    from_free: bool = False
-
-    def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            capabilities=self.capabilities | other.capabilities,
-            record=math.gcd(self.record, other.record),
-            reciprocal=self.reciprocal or other.reciprocal,
-            from_free=self.from_free or other.from_free,
-        )
-
-    def met_by(self, spec: DeviceSpec) -> bool:
-        """Whether a device with this spec can serve."""
-        return not self.lacking(spec)
-
-    def lacking(self, spec: DeviceSpec) -> list[str]:
-        """What a device with this spec lacks, in words."""
-        lacking = [f"{c.name.lower()} ({c.value})" for c in spec.missing(self.on(spec))]
-        if self.reciprocal and not spec.reciprocal:
-            lacking.append("reciprocal couplings (a metric S with J^T = S J S^-1)")
-        return sorted(lacking)
-
-    def on(self, spec: DeviceSpec) -> frozenset[Capability]:
-        """All capabilities that are needed on a device that is deployed like this one."""
-        needed = self.capabilities
-        if self.record:
-            needed |= {Capability.RECORD}
-        if self.from_free and not isinstance(spec.start, Rest):
-            needed |= {Capability.LOAD_STATE}
-        return needed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What an estimate used, counted per lane: a batch of B counts B.
-
-    Args:
-        settles: phases run.
-        steps: Euler steps run; `steps * dt` seconds if the lanes run one after another.
-        reads: state vectors read (a recording counts each state).
-        writes: parameter blocks programmed.
-    """
-
-    settles: int = 0
-    steps: int = 0
-    reads: int = 0
-    writes: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            settles=self.settles + other.settles,
-            steps=self.steps + other.steps,
-            reads=self.reads + other.reads,
-            writes=self.writes + other.writes,
-        )
-
-    @staticmethod
-    def of(phases: tuple[Phase, ...], lanes: int) -> Cost:
-        """The cost of running `phases` on `lanes` lanes."""
-        reads = sum(2 + p.steps // p.record if p.record else 1 for p in phases)
-        return Cost(settles=len(phases) * lanes, steps=sum(p.steps for p in phases) * lanes, reads=reads * lanes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +98,24 @@ class LearningRule(ABC):
 
     __rmul__ = __mul__
 
+    @property
+    def ladder(self) -> Ladder | None:
+        """The idealisations between BPTT and what this rule delivers; None for a rule that estimates no loss's gradient
+        or states none."""
+        return None
+
     def clipped(self, norm: float) -> LearningRule:
         """This rule with its gradient shortened to Euclidean norm `norm` where it is longer."""
         return Clipped(rule=self, norm=norm)
+
+    def only(self, *blocks: str) -> LearningRule:
+        """This rule for these blocks alone ("readout" for the whole digital head), zero elsewhere: rules for different
+        blocks add up to a choice of rule per block."""
+        return Only(rule=self, blocks=blocks)
+
+    def averaged(self, repeats: int) -> LearningRule:
+        """The mean of `repeats` estimates of this rule over one free phase, each with noise of its own."""
+        return Averaged(rule=self, repeats=repeats)
 
 
 def _terms(rule: LearningRule) -> tuple[LearningRule, ...]:
@@ -248,6 +189,10 @@ class _Reshaped(LearningRule):
     def branches(self) -> int:
         return self.rule.branches
 
+    @property
+    def ladder(self) -> Ladder | None:
+        return self.rule.ladder
+
     def estimate(
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath
     ) -> Estimate:
@@ -263,6 +208,86 @@ class Scaled(_Reshaped):
 
     def _reshape(self, estimate: Estimate) -> Estimate:
         return replace(estimate, gradients=estimate.gradients * self.weight)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Only(_Reshaped):
+    """`g = g_rule` in the named blocks, 0 in the others.
+
+    `EquilibriumPropagation().only("W", "readout") + FiniteHorizonEP().only("U", "b")` learns its blocks by different
+    rules over one shared free phase. All of each rule's probes run, whatever is kept of them.
+
+    Args:
+        blocks: names of blocks; "readout" stands for all `readout.*`.
+
+    Raises:
+        InputError: no block; and from `estimate`, a name that theta does not have.
+    """
+
+    blocks: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise InputError('a rule for some blocks needs their names: rule.only("W", "readout")')
+
+    def _reshape(self, estimate: Estimate) -> Estimate:
+        gradients = estimate.gradients
+        kept = set(self.blocks) - {"readout"} | (set(gradients.readout) if "readout" in self.blocks else set())
+        if unknown := kept - gradients.keys():
+            raise InputError(f"asked for the blocks {sorted(unknown)} alone; theta has {sorted(gradients)}")
+        dropped = {name: block * 0.0 for name, block in gradients.items() if name not in kept}
+        loss = estimate.loss if kept & gradients.readout.keys() else math.nan
+        return replace(estimate, gradients=gradients | dropped, loss=loss)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Averaged(LearningRule):
+    """`g = mean_r g_rule(noise of branch r)` over one free phase: the variance of the probes falls as 1 / repeats.
+
+    What the free phase's own noise adds to every estimate stays. Cost: `repeats` times the rule's.
+
+    Args:
+        rule: what is averaged.
+        repeats: estimates, at least 1; 256 branches of noise is all that an address holds.
+
+    Raises:
+        InputError: repeats out of range.
+    """
+
+    rule: LearningRule
+    repeats: int
+
+    def __post_init__(self) -> None:
+        whole("an average", "repeats", self.repeats, least=1)
+        if self.branches > BRANCHES:
+            raise InputError(
+                f"{self.repeats} repeats of a rule with {self.rule.branches} branches of noise need {self.branches}; "
+                f"an address holds {BRANCHES}"
+            )
+
+    @property
+    def kind(self) -> Kind:  # type: ignore[override]  # that of the rule inside
+        return self.rule.kind
+
+    @property
+    def needs(self) -> Needs:
+        return self.rule.needs
+
+    @property
+    def branches(self) -> int:
+        return self.repeats * self.rule.branches
+
+    @property
+    def ladder(self) -> Ladder | None:
+        return self.rule.ladder
+
+    def estimate(
+        self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath
+    ) -> Estimate:
+        estimate = Sum((self.rule,) * self.repeats).estimate(device, theta, batch, task, free, noise)
+        return replace(estimate, gradients=estimate.gradients / self.repeats)
 
 
 @final
@@ -292,24 +317,39 @@ class Clipped(_Reshaped):
         )
 
 
-def require(rule: LearningRule, spec: DeviceSpec) -> None:
-    """Refuse a rule that the device cannot serve, before the first settle.
+def require(rule: LearningRule, spec: DeviceSpec, task: Task | None = None) -> None:
+    """Refuse a rule that the device or the task cannot serve, before the first settle.
 
     Raises:
-        CapabilityError: names what is missing and the registered rules that would work on this device.
+        CapabilityError: names what is missing and the registered rules that would work on this device and task.
     """
     if lacking := rule.needs.lacking(spec):
-        working = ", ".join(rules_for(spec)) or "none of the registered ones"
+        working = ", ".join(rules_for(spec, task)) or "none of the registered ones"
         raise CapabilityError(
             f"{type(rule).__name__} needs {'; '.join(lacking)}, which this device does not offer. "
             f"Rules that would work on it: {working}"
         )
+    if task is not None and rule.needs.final_loss and not only_final(task.weights(spec.horizon)):
+        working = ", ".join(rules_for(spec, task)) or "none of the registered ones"
+        raise CapabilityError(
+            f"{type(rule).__name__} looks at z_T alone, and {type(task).__name__} at states before it as well. "
+            f"Rules that would work on it: {working}"
+        )
 
 
-def rules_for(spec: DeviceSpec) -> list[str]:
-    """Names of the registered rules, with their default settings, that a device with this spec can serve."""
-    found = {entry.name: entry.load()() for entry in entry_points(group=RULES)}
-    return sorted(name for name, rule in found.items() if rule.needs.met_by(spec))
+def registered_rules() -> dict[str, LearningRule]:
+    """All registered rules with their default settings, by name."""
+    return {entry.name: entry.load()() for entry in sorted(entry_points(group=RULES), key=lambda entry: entry.name)}
+
+
+def rules_for(spec: DeviceSpec, task: Task | None = None) -> list[str]:
+    """Names of the registered rules, with their default settings, that this device and task can serve."""
+    final = task is None or only_final(task.weights(spec.horizon))
+    return [
+        name
+        for name, rule in registered_rules().items()
+        if rule.needs.met_by(spec) and (final or not rule.needs.final_loss)
+    ]
 
 
 def settle_free(

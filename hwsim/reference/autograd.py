@@ -70,7 +70,7 @@ def bptt(
     steps: int,
     increments: Float[Array, "T B N"] | None = None,
 ) -> Parameters:
-    """`dL(z_T)/dtheta` by reverse-mode differentiation through the T steps (torch autograd), z_0 a constant.
+    """`dL/dtheta` of the deployed loss by reverse mode through the T steps (torch autograd), z_0 a constant.
 
     Args:
         substrate, theta, batch, task: what was run.
@@ -86,7 +86,9 @@ def bptt(
     states = unroll(
         substrate, leaves, tensor(batch.inputs), tensor(z0), step_size=step_size, steps=steps, increments=noise
     )
-    loss = task.loss(states[-1], tensor(batch.targets), leaves)
+    targets = tensor(batch.targets)
+    looks = [(float(w), z) for w, z in zip(task.weights(steps), states, strict=True) if w]
+    loss = sum(weight * task.loss(z, targets, leaves) for weight, z in looks)
     # a block that the loss does not reach (steps = 0) has gradient zero
     found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return to_numpy(dict(zip(leaves, found, strict=True)))

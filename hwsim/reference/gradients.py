@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.parameters import Parameters
+from hwsim.contracts.plan import Relaxation
 from hwsim.contracts.substrate import Substrate
-from hwsim.contracts.task import Batch, Task
+from hwsim.contracts.task import Batch, Judged, Task, judge
 from hwsim.diagnostics import Equilibrium, find_equilibrium, in_float64, solve_linearised
 
 CERTIFIED = 1e-6
@@ -25,11 +26,11 @@ CERTIFIED = 1e-6
 def bptt_along(
     substrate: Substrate, theta: Parameters, batch: Batch, task: Task, states: Float[Array, "T1 B N"], step_size: float
 ) -> Parameters:
-    """`dL(z_T)/dtheta` along a trajectory that a device recorded, its noise and read errors held fixed:
+    """`dL/dtheta` of the deployed loss along a trajectory that a device recorded, its noise and read errors held fixed:
 
-        h_T = c,   h_k = h_{k+1} + eps J(z_k)^T h_{k+1},   g = L_theta + eps sum_k credit(h_{k+1}, z_k)
+        h_T = w_T c_T,   h_k = h_{k+1} + eps J(z_k)^T h_{k+1} + w_k c_k,   g = L_theta + eps sum_k credit(h_{k+1}, z_k)
 
-    where h_{k+1} is zero for a unit that z_{k+1} shows at a rail.
+    with c_k = dL/dz(z_k) and the task's weights w, and h_{k+1} zero for a unit that z_{k+1} shows at a rail.
 
     The same gradient as `autograd.bptt`, written out with the substrate's own cotangent, so that it can follow states
     which no noise-free map would reach, and several times faster.
@@ -42,13 +43,24 @@ def bptt_along(
     Cost: one transposed relaxation and one credit of T B samples.
     """
     theta, x, z = in_float64(theta), np.asarray(batch.inputs, np.float64), np.asarray(states, np.float64)
-    signal = task.signal(z[-1], batch.targets, theta)
-    signals = np.empty_like(z[1:])
+    judged = _judged(task, z, batch, theta)
+    signal, signals = judged.final, np.empty_like(z[1:])
     for step in reversed(range(len(z) - 1)):
         signal = signal * _free(substrate, z[step + 1])
         signals[step] = step_size * signal
         signal = signal + step_size * substrate.cotangent(signal, z[step], x, theta)
-    return substrate.credit(signals, z[:-1], x, theta) | task.readout_credit(z[-1], batch.targets, theta)
+        if judged.earlier is not None:
+            signal = signal + judged.earlier[step]
+    return substrate.credit(signals, z[:-1], x, theta) | judged.readout
+
+
+def _judged(task: Task, states: Float[Array, "T1 B N"], batch: Batch, theta: Parameters) -> Judged:
+    """A trajectory with the eyes of a task."""
+    lanes = states.shape[1]
+    known = Relaxation(
+        final=states[-1], states=states, residual=np.zeros(lanes), outcome=np.zeros(lanes, dtype=np.int64)
+    )
+    return judge(task, known, batch, theta, len(states) - 1)
 
 
 def rtrl(
@@ -61,7 +73,7 @@ def rtrl(
     step_size: float,
     steps: int,
 ) -> Parameters:
-    """`dL(z_T)/dtheta` forward in time, `M <- D(z_k) M + eps F_theta(z_k)`, `g = L_theta + c^T M`.
+    """`dL/dtheta` forward in time, `M_{k+1} = D(z_k) M_k + eps F_theta(z_k)`, `g = L_theta + sum_k w_k c_k^T M_k`.
 
     Exact real-time recurrent learning (Williams and Zipser, Neural Computation 1:270, 1989), M held for every
     parameter: cost O(T B N^2 P), memory B N P. A judge for small networks.
@@ -69,17 +81,27 @@ def rtrl(
     theta, x, z = in_float64(theta), np.asarray(batch.inputs, np.float64), np.asarray(z0, np.float64)
     lanes, units = z.shape
     influence = {name: np.zeros((block.size, lanes, units)) for name, block in theta.analog.items()}
-    for _ in range(steps):
+    states, influences = [z], [influence]
+    weights = task.weights(steps)
+    for step in range(steps):
         immediate = _immediate_influence(substrate, theta, x, z)
-        for name, held in influence.items():
-            influence[name] = held + step_size * (substrate.tangent(held, z, x, theta) + immediate[name])
+        influence = {
+            name: held + step_size * (substrate.tangent(held, z, x, theta) + immediate[name])
+            for name, held in influence.items()
+        }
         z = z + step_size * substrate.field(z, x, theta)
         if substrate.rails is not None:
             z = np.clip(z, *substrate.rails)
             influence = {name: held * _free(substrate, z) for name, held in influence.items()}
-    signal = task.signal(z, batch.targets, theta)
-    analog = {name: np.einsum("pbn,bn->p", held, signal).reshape(theta[name].shape) for name, held in influence.items()}
-    return Parameters(analog) | task.readout_credit(z, batch.targets, theta)
+        states.append(z)
+        influences.append(influence if weights[step + 1] else {})
+    judged = _judged(task, np.stack(states), batch, theta)
+    signals = [judged.final] if judged.earlier is None else [*judged.earlier, judged.final]
+    analog = {name: np.zeros(block.shape) for name, block in theta.analog.items()}
+    for signal, held in zip(reversed(signals), reversed(influences), strict=False):
+        for name, block in held.items():
+            analog[name] += np.einsum("pbn,bn->p", block, signal).reshape(analog[name].shape)
+    return Parameters(analog) | judged.readout
 
 
 def _free(substrate: Substrate, z: Float[Array, "B N"]) -> Float[Array, "B N"] | float:

@@ -8,11 +8,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from hwsim.contracts.device import Capability, Device
+from hwsim.contracts.needs import Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Relaxation
-from hwsim.contracts.rule import Estimate, Kind, LearningRule, Needs
-from hwsim.contracts.task import Batch, Task
+from hwsim.contracts.rule import Estimate, Kind, LearningRule
+from hwsim.contracts.task import Batch, Task, judge
 
 from .gradients import bptt_along, equilibrium_adjoint
 
@@ -20,7 +21,7 @@ from .gradients import bptt_along, equilibrium_adjoint
 @final
 @dataclass(frozen=True)
 class BPTT(LearningRule):
-    """The gradient of the deployed `L(z_T)` along the trajectory that the device took (see `bptt_along`)."""
+    """The gradient of the deployed loss along the trajectory that the device took (see `bptt_along`)."""
 
     kind: ClassVar[Kind] = Kind.REFERENCE
 
@@ -33,7 +34,7 @@ class BPTT(LearningRule):
     ) -> Estimate:
         return Estimate(
             gradients=bptt_along(device.model, theta, batch, task, free.recorded, device.spec.step_size),
-            loss=float(task.loss(free.final, batch.targets, theta)),
+            loss=judge(task, free, batch, theta, device.spec.horizon).loss,
         )
 
 
@@ -50,7 +51,7 @@ class EquilibriumAdjoint(LearningRule):
 
     @property
     def needs(self) -> Needs:
-        return Needs(capabilities=frozenset({Capability.MODEL}))
+        return Needs(capabilities=frozenset({Capability.MODEL}), final_loss=True)
 
     def estimate(
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath

@@ -4,5 +4,15 @@ from .digits import Digits
 from .nodes import Iris, NodeTask
 from .softmax import Classification
 from .text import NextCharacter, python_documentation, read_text
+from .windowed import Windowed
 
-__all__ = ["Classification", "Digits", "Iris", "NextCharacter", "NodeTask", "python_documentation", "read_text"]
+__all__ = [
+    "Classification",
+    "Digits",
+    "Iris",
+    "NextCharacter",
+    "NodeTask",
+    "Windowed",
+    "python_documentation",
+    "read_text",
+]

@@ -73,9 +73,9 @@ class NodeTask(Task):
         """No blocks."""
         return Parameters({})
 
-    def loss(self, z: Float[Array, "B N"], targets: Float[Array, "B K"], theta: Parameters) -> Array:
+    def losses(self, z: Float[Array, "B N"], targets: Float[Array, "B K"], theta: Parameters) -> Float[Array, " B"]:
         error = self._error(z, targets)
-        return namespace(z).sum(error * error) / (2.0 * len(targets))
+        return namespace(z).sum(error * error, axis=1) / 2.0
 
     def signal(self, z: Float[Array, "B N"], targets: Float[Array, "B K"], theta: Parameters) -> Float[Array, "B N"]:
         return self._error(z, targets) @ self._reader(z).T / len(targets)

@@ -39,12 +39,12 @@ class Classification(Task):
         """`V z + c`."""
         return z @ theta["readout.V"].T + theta["readout.c"]
 
-    def loss(self, z: Float[Array, "B N"], targets: Int[Array, " B"], theta: Parameters) -> Array:
+    def losses(self, z: Float[Array, "B N"], targets: Int[Array, " B"], theta: Parameters) -> Float[Array, " B"]:
         xp = namespace(z)
         logits = self.logits(z, theta)
         shifted = logits - xp.max(logits, axis=1, keepdims=True)
         log_sum = xp.log(xp.sum(xp.exp(shifted), axis=1))
-        return xp.mean(log_sum - xp.take_along_axis(shifted, targets[:, None], axis=1)[:, 0])
+        return log_sum - xp.take_along_axis(shifted, targets[:, None], axis=1)[:, 0]
 
     def accuracy(self, z: Float[Array, "B N"], targets: Int[Array, " B"], theta: Parameters) -> float:
         """Fraction of samples whose largest logit is the target's."""

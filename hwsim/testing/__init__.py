@@ -10,7 +10,7 @@ Each raises AssertionError with a sentence that names the law that is broken, wh
 """
 
 from .device import check_device
-from .limited import LimitedDevice, MeteredDevice, WrappedDevice
+from .limited import LimitedDevice, MeteredDevice
 from .rule import check_rule
 from .substrate import check_substrate
 from .task import RandomClasses, RandomRegression
@@ -20,7 +20,6 @@ __all__ = [
     "MeteredDevice",
     "RandomClasses",
     "RandomRegression",
-    "WrappedDevice",
     "check_device",
     "check_rule",
     "check_substrate",

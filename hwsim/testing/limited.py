@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import TypeVar, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float
@@ -14,58 +12,12 @@ from jaxtyping import Float
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.device import Capability, Device, DeviceSpec
 from hwsim.contracts.errors import InputError
+from hwsim.contracts.needs import Cost
 from hwsim.contracts.noise import PHYSICAL, NoisePath, PhysicalNoise
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Plan, Relaxation
-from hwsim.contracts.rule import Cost
 from hwsim.contracts.substrate import LocalSynapses, Substrate, Synapses
-
-_Wrapper = TypeVar("_Wrapper", bound="WrappedDevice")
-
-
-class WrappedDevice(Device):
-    """A device around another one: opening, closing, saving and restoring go through; the rest is for subclasses.
-
-    Args:
-        device: the one inside, which this one opens and closes.
-    """
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    @abstractmethod
-    def adjust(self, pulses: Parameters) -> Parameters: ...
-
-    @abstractmethod
-    def relax_transpose(
-        self,
-        at: Float[Array, "B N"] | Float[Array, "T1 B N"],
-        plan: Plan,
-        *,
-        noise: NoisePath | PhysicalNoise,
-    ) -> tuple[Relaxation, ...]: ...
-
-    @property
-    @abstractmethod
-    def model(self) -> Substrate: ...
-
-    def save(self) -> Mapping[str, Array]:
-        return self._device.save()
-
-    def restore(self, saved: Mapping[str, Array]) -> None:
-        self._device.restore(saved)
-
-    def close(self) -> None:
-        self._device.close()
-
-    def __enter__(self: _Wrapper) -> _Wrapper:
-        self._device.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._device.__exit__(kind, error, trace)
+from hwsim.contracts.wrapped import WrappedDevice
 
 
 @final
@@ -106,6 +58,11 @@ class LimitedDevice(WrappedDevice):
     def model(self) -> Substrate:
         self._spec.require({Capability.MODEL}, "Device.model")
         return self._device.model
+
+    @property
+    def nominal(self) -> Substrate:
+        self._spec.require({Capability.MODEL}, "Device.nominal")
+        return self._device.nominal
 
     def program(self, parameters: Parameters) -> Parameters:
         return self._device.program(parameters)
@@ -188,7 +145,7 @@ class MeteredDevice(WrappedDevice):
 
     @property
     def looks(self) -> int:
-        """How often the model was asked for."""
+        """How often the model, drawn or nominal, was asked for."""
         return self._looks
 
     @property
@@ -208,6 +165,11 @@ class MeteredDevice(WrappedDevice):
     def model(self) -> Substrate:
         self._looks += 1
         return self._device.model
+
+    @property
+    def nominal(self) -> Substrate:
+        self._looks += 1
+        return self._device.nominal
 
     def program(self, parameters: Parameters) -> Parameters:
         self._cost = self._cost + Cost(writes=len(parameters.analog))

@@ -13,20 +13,13 @@ import numpy as np
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.device import Capability, Device
 from hwsim.contracts.errors import CapabilityError
+from hwsim.contracts.needs import Needs
 from hwsim.contracts.noise import BRANCH_REPEATS, NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Carry, Phase, Plan, RandomStart, Relaxation
-from hwsim.contracts.rule import (
-    Estimate,
-    Kind,
-    LearningRule,
-    Needs,
-    Sum,
-    require,
-    rules_for,
-    settle_free,
-)
-from hwsim.contracts.task import Batch, Task
+from hwsim.contracts.rule import Estimate, Kind, LearningRule, Sum, require, rules_for, settle_free
+from hwsim.contracts.task import Batch, Task, judge, only_final
+from hwsim.tasks import Windowed
 
 from .bench import Bench
 from .draws import draw_parameters
@@ -95,14 +88,17 @@ def check_rule(make_rule: Callable[[], LearningRule], make_device: Callable[[], 
     """Hold a learning rule to its contract, on a regression task of random data:
 
         gradient    one finite block per block of theta, of its shape; `readout.*` is the task's own gradient at z_T
-                    (zeros for a rule without a loss; a REFERENCE may judge at another state); the loss is the task's
+                    (zeros for a rule without a loss; a REFERENCE may judge at another state); the loss is the task's.
+                    The same under a loss that looks along the way, unless the rule looks at z_T alone (final_loss),
+                    for which `require` then refuses it
         needs       with only the capabilities it needs it works, and (quiet devices that read exactly) says the same;
                     without any one of them `require` refuses it, naming the rules that would work
         local       a LOCAL rule needs no model and never asks for one
         cost        what it states is what a `MeteredDevice` counted, writes included
         noise       the same address gives the same estimate; its repeats stay within those of its branches and off
                     those of the free phase
-        mean        the order of a batch does not matter, and every sample twice is every sample once
+        mean        the order of a batch does not matter, every sample twice is every sample once, and two halves give
+                    the whole (starts from `Carry` excepted)
         manners     arguments are left alone; the device is left programmed as it was, its carried state untouched
                     (`load_state`)
         algebra     (w r): w g;   (r + r): g(noise) + g(noise.branch(r.branches)), cost twice, needs the union
@@ -128,7 +124,20 @@ def check_rule(make_rule: Callable[[], LearningRule], make_device: Callable[[], 
     task = RandomRegression(units=bench.spec.units, inputs=bench.spec.inputs, seed=seed)
     batch = task.training_batch(0, SAMPLES, seed)
     trial = _Trial(make_rule=make_rule, bench=bench, task=task, batch=batch)
-    laws = (_kind, _local, _manners, _gradient, _cost, _needs, _required, _same_again, _order, _twice, _algebra)
+    laws = (
+        _kind,
+        _local,
+        _manners,
+        _gradient,
+        _cost,
+        _needs,
+        _required,
+        _same_again,
+        _order,
+        _twice,
+        _halves,
+        _algebra,
+    )
     run_laws("check_rule", laws, trial)
 
 
@@ -151,9 +160,20 @@ def _local(trial: _Trial) -> None:
 
 
 def _gradient(trial: _Trial) -> None:
+    _gradient_of(trial)
+    windowed = Windowed(task=trial.task, first=trial.bench.spec.horizon // 2)
+    if trial.rule.needs.final_loss:
+        law = "require refuses a rule that looks at z_T alone where the task looks before it"
+        message = refused(law, CapabilityError, partial(require, trial.rule, trial.bench.spec, windowed))
+        demand("z_T" in message, law, "an error that says so", repr(message))
+    else:
+        _gradient_of(replace(trial, task=windowed))
+
+
+def _gradient_of(trial: _Trial) -> None:
     with trial.bench.make() as device:
         free, estimate, held = trial.on(device)
-    gradients, targets = estimate.gradients, trial.batch.targets
+    gradients = estimate.gradients
     law = "the gradient has one block per block of theta"
     demand(gradients.keys() == held.keys(), law, sorted(held), sorted(gradients))
     for name, block in held.items():
@@ -162,14 +182,14 @@ def _gradient(trial: _Trial) -> None:
         demand(bool(np.isfinite(gradients[name]).all()), f"{law} and finite", "finite numbers", "some that are not")
     law = "diagnostics are named scalars"
     demand(all(isinstance(value, float | int) for value in estimate.diagnostics.values()), law, "floats", estimate)
+    if math.isnan(estimate.loss) and not only_final(trial.task.weights(trial.bench.spec.horizon)):
+        return  # a rule without a loss has not looked along the way
+    judged = judge(trial.task, free, trial.batch, held, trial.bench.spec.horizon)
     if not math.isnan(estimate.loss):
-        law = "the loss is that of the task at z_T"
-        loss = float(trial.task.loss(free.final, targets, held))
-        close(law, estimate.loss, loss, trial.relative * abs(loss))
+        close("the loss is that of the task", estimate.loss, judged.loss, trial.relative * abs(judged.loss))
     if trial.rule.kind is Kind.REFERENCE:
         return  # it may judge at another state, such as z*
-    expected = trial.task.readout_credit(free.final, targets, held)
-    law = "the gradient of the readout is the task's own at z_T"
+    expected, law = judged.readout, "the gradient of the readout is the task's own"
     if math.isnan(estimate.loss):
         expected, law = expected.zeros(), "a rule without a loss says nothing about the readout"
     blocks_close(law, gradients.readout, expected, trial.relative)
@@ -232,6 +252,8 @@ def _required(trial: _Trial) -> None:
     }
     if rule.needs.reciprocal:
         lacking["reciprocal"] = replace(spec, reciprocal=False)
+    if rule.needs.feedback:
+        lacking["feedback"] = replace(spec, feedback={})
     for name, less in lacking.items():
         law = f"require refuses a rule on a device that lacks {name}, before anything settles"
         message = refused(law, CapabilityError, partial(require, rule, less))
@@ -282,6 +304,18 @@ def _twice(trial: _Trial) -> None:
     doubled = trial.run(batch=trial.batch.take(np.repeat(np.arange(SAMPLES), 2)))
     law = "an estimate is a mean over samples: every sample twice is every sample once"
     blocks_close(law, doubled.gradients, trial.once.gradients, trial.relative)
+
+
+def _halves(trial: _Trial) -> None:
+    if not _repeatable(trial) or isinstance(trial.bench.spec.start, Carry):
+        return
+    first, second = (trial.run(batch=trial.batch.take(half)) for half in (slice(0, 2), slice(2, SAMPLES)))
+    joined = first.gradients * (2 / SAMPLES) + second.gradients * (1 - 2 / SAMPLES)
+    law = "an estimate is a mean over samples: that of two parts of a batch is that of the batch"
+    demand(joined.keys() == trial.once.gradients.keys(), law, sorted(trial.once.gradients), sorted(joined))
+    for name, block in trial.once.gradients.items():
+        slack = trial.relative * largest(first.gradients[name], second.gradients[name], block)
+        close(f"{law}, block {name}", joined[name], block, slack)
 
 
 def _manners(trial: _Trial) -> None:
@@ -352,3 +386,6 @@ def _algebra(trial: _Trial) -> None:
     for name, block in expected.items():
         slack = trial.relative * largest(alone.gradients[name], later.gradients[name])
         close(f"{law}, block {name}", total.gradients[name], block, slack)
+
+
+_LAWS = (_kind, _local, _manners, _gradient, _cost, _needs, _required, _same_again, _order, _twice, _halves, _algebra)

@@ -54,9 +54,9 @@ class RandomRegression(Task):
         weights = np.random.default_rng([seed, 1]).standard_normal((self.outputs, self.units))
         return Parameters({"readout.V": gain * weights / np.sqrt(self.units), "readout.c": np.zeros(self.outputs)})
 
-    def loss(self, z: Float[Array, "B N"], targets: Float[Array, "B K"], theta: Parameters) -> Array:
+    def losses(self, z: Float[Array, "B N"], targets: Float[Array, "B K"], theta: Parameters) -> Float[Array, " B"]:
         error = self._error(z, targets, theta)
-        return namespace(z).sum(error * error) / (2.0 * len(targets))
+        return namespace(z).sum(error * error, axis=1) / 2.0
 
     def signal(self, z: Float[Array, "B N"], targets: Float[Array, "B K"], theta: Parameters) -> Float[Array, "B N"]:
         return self._error(z, targets, theta) @ theta["readout.V"] / len(targets)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from hwsim.contracts.errors import ResumeError
+from hwsim.contracts.needs import Cost
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.rule import Cost
 
 from .optimiser import AdamState
 from .trainer import TrainingState

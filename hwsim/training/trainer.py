@@ -10,9 +10,10 @@ import numpy as np
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.device import Device
+from hwsim.contracts.needs import Cost
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.rule import Cost, Estimate, LearningRule, require, settle_free
+from hwsim.contracts.rule import Estimate, LearningRule, require, settle_free
 from hwsim.contracts.task import Task
 from hwsim.contracts.threads import one_blas_thread
 
@@ -60,7 +61,7 @@ class Trainer:
         writer: how updates reach the device.
 
     Raises:
-        CapabilityError: at construction, where the device cannot serve the rule or the writer.
+        CapabilityError: at construction, where the device cannot serve the rule or the writer, or the task the rule.
     """
 
     device: Device
@@ -73,7 +74,7 @@ class Trainer:
     writer: Writer = Reprogram()
 
     def __post_init__(self) -> None:
-        require(self.rule, self.device.spec)
+        require(self.rule, self.device.spec, self.task)
         require_writer(self.writer, self.device.spec)
 
     def start(self, theta: Parameters) -> TrainingState:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwsim.contracts.needs import Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Relaxation
-from hwsim.contracts.rule import Needs, settle_free
+from hwsim.contracts.rule import settle_free
 from hwsim.contracts.task import Batch
 from hwsim.devices import SimulatedDevice, Stepwise
 from hwsim.diagnostics import find_equilibrium
