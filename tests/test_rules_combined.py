@@ -157,15 +157,15 @@ def test_a_sum_is_the_sum_of_its_terms_on_a_device():
 def test_a_rule_that_a_device_cannot_serve_names_those_that_it_can():
     bare = setting(capabilities=frozenset({Capability.TRANSPOSE, Capability.DISPLACE, Capability.RECORD})).device.spec
     require(FiniteHorizonEP(), bare)
-    assert "FiniteHorizonEP" in rules_for(bare)
-    assert "EquilibriumPropagation" not in rules_for(bare)
+    assert "finite_horizon_ep" in rules_for(bare)
+    assert "ep" not in rules_for(bare)
     with pytest.raises(CapabilityError) as raised:
         require(EquilibriumPropagation(probe=Corrected(shared_noise=True)), bare)
     for part in (
         "EquilibriumPropagation needs correct (settle under the asymmetric-EP dynamics",
         "twins (run two trajectories under the same noise)",
         "Rules that would work on it: ",
-        "FiniteHorizonEP",
+        "finite_horizon_ep",
     ):
         assert part in str(raised.value)
     with pytest.raises(CapabilityError, match=r"reciprocal couplings \(a metric S"):

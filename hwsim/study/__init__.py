@@ -1,0 +1,1 @@
+"""The sweeps behind the verdict: one quantity varied, everything else held."""
