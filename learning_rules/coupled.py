@@ -15,7 +15,7 @@ from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Phase, Plan, Relaxation
 from hwsim.contracts.rule import Estimate, Kind, LearningRule
-from hwsim.contracts.task import Batch, Task
+from hwsim.contracts.task import Batch, Task, judge
 
 
 @final
@@ -74,9 +74,9 @@ class CoupledLearning(LearningRule):
     def estimate(
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath
     ) -> Estimate:
-        z = free.final
+        z, judged = free.final, judge(task, free, batch, theta, device.spec.horizon)
         outputs = task.output_units
-        held = z - self.nudge * len(batch) * task.signal(z, batch.targets, theta)
+        held = z - self.nudge * len(batch) * judged.final
         clamp = Phase(
             steps=device.spec.horizon if self.steps is None else self.steps,
             clamp=(outputs, held[:, outputs]),
@@ -84,8 +84,8 @@ class CoupledLearning(LearningRule):
         plan = _from_free(device, batch, z, clamp)
         clamped = device.relax(plan, noise=noise)[-1].final
         return Estimate(
-            gradients=self._contrast(device, theta, batch, z, clamped) | task.readout_credit(z, batch.targets, theta),
-            loss=float(task.loss(z, batch.targets, theta)),
+            gradients=self._contrast(device, theta, batch, z, clamped) | judged.readout,
+            loss=judged.loss,
             cost=Cost.of(plan.phases, plan.lanes),
         )
 
