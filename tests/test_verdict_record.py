@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 
 from hwsim.contracts.errors import InputError
 from hwsim.verdict.decision import conclude, decide
-from hwsim.verdict.record import METHODS, SERIES, MethodRun, Metrics, Verdict, from_json, to_json
+from hwsim.verdict.document import from_json, sweep_from_json, sweep_to_json, to_json
+from hwsim.verdict.record import KINDS, METHODS, SERIES, Condition, MethodRun, Metrics, Sweep, UpdateCost, Verdict
 
 
 def verdict_of(methods: tuple[str, ...] = METHODS) -> Verdict:
@@ -45,7 +48,9 @@ def test_append_leaves_the_run_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"method": "adam"}, "one of the methods bptt, .*found 'adam'"),
+        ({"method": "adam, sgd"}, "a method's name .* such as bptt .*found 'adam, sgd'"),
+        ({"method": ""}, "a method's name"),
+        ({"kind": "remote"}, "a kind of local, model_assisted, reference or none; found 'remote'"),
         ({"step": (0, 1)}, "2 entries of loss_deployed, one per step; found 1"),
         ({"rho_max": (0.1, 0.2)}, "1 entries of rho_max, one per step; found 2"),
         ({"step": (-1,)}, "steps >= 0"),
@@ -89,8 +94,11 @@ def test_the_json_has_the_keys_of_schema_1() -> None:
         "adjoint_certificate",
         "cosine_to_bptt",
         "cosine_to_transpose",
+        "accuracy",
         "diverged_at",
         "seconds",
+        "kind",
+        "update",
     ]
     assert document["runs"][0]["rho_at"] == "z_star"
     assert [run["method"] for run in document["runs"]] == list(METHODS)
@@ -99,8 +107,19 @@ def test_the_json_has_the_keys_of_schema_1() -> None:
 
 FLOAT = st.floats(allow_nan=True, allow_infinity=True)
 EVALUATION = st.tuples(st.integers(1, 1000), *[st.floats(0.0, 1.0) if "certif" in name else FLOAT for name in SERIES])
-KEYS = st.tuples(st.sampled_from(METHODS), st.integers(-3, 3))
-REST = st.tuples(st.lists(EVALUATION, max_size=4), st.none() | st.integers(0, 10**6), st.floats(0.0, 1e9))
+KEYS = st.tuples(st.sampled_from((*METHODS, "ep+10*homeostat", "eligibility_uoro")), st.integers(-3, 3))
+COST = st.none() | st.builds(
+    UpdateCost,
+    **dict.fromkeys(("settles", "steps", "reads", "writes", "seconds"), st.floats(0.0, 1e9)),
+    joules=st.none() | st.floats(0.0, 1.0),
+)
+REST = st.tuples(
+    st.lists(EVALUATION, max_size=4),
+    st.none() | st.integers(0, 10**6),
+    st.floats(0.0, 1e9),
+    st.none() | st.sampled_from(KINDS),
+    COST,
+)
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -121,8 +140,9 @@ JSON = st.recursive(
 )
 def test_round_trip(runs: Any, settings: Any, digest: Any, decision: Any, reason: str) -> None:
     built = []
-    for (method, seed), (evaluations, diverged_at, seconds) in runs.items():
-        run, step = MethodRun(method=method, seed=seed, diverged_at=diverged_at, seconds=seconds), 0
+    for (method, seed), (evaluations, diverged_at, seconds, kind, update) in runs.items():
+        run = MethodRun(method=method, seed=seed, diverged_at=diverged_at, seconds=seconds, kind=kind, update=update)
+        step = 0
         for gap, *figures in evaluations:
             step += gap
             run = run.append(step, Metrics(**dict(zip(SERIES, figures, strict=True))))
@@ -137,6 +157,7 @@ def test_round_trip(runs: Any, settings: Any, digest: Any, decision: Any, reason
     for mine, theirs in zip(built, back.runs, strict=True):
         assert (mine.method, mine.seed, mine.step) == (theirs.method, theirs.seed, theirs.step)
         assert (mine.diverged_at, mine.seconds) == (theirs.diverged_at, theirs.seconds)
+        assert (mine.kind, mine.update) == (theirs.kind, theirs.update)
         for name in SERIES:
             for x, y in zip(mine.series(name), theirs.series(name), strict=True):
                 assert x == y if math.isfinite(x) else math.isnan(y)
@@ -193,7 +214,16 @@ def _change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_change("reason", None), "reason: asked for a string; found None"),
         (_change("runs.0", 3), r"runs\[0\]: asked for an object; found 3"),
         (_change("runs.0.seed", 1.0), r"runs\[0\].seed: asked for an integer; found 1.0"),
-        (_change("runs.0.method", "sgd"), "one of the methods .*found 'sgd'"),
+        (_change("runs.0.method", "../sgd"), "a method's name .*found '../sgd'"),
+        (_change("runs.0.kind", 3), r"runs\[0\].kind: asked for a string; found 3"),
+        (
+            _change("runs.0.update", {"settles": 1}),
+            r"runs\[0\].update: asked for the keys settles, .*'steps' is missing",
+        ),
+        (
+            _change("runs.0.update", dict.fromkeys(("settles", "steps", "reads", "writes", "seconds", "joules"), -1)),
+            "asked for settles >= 0; found -1",
+        ),
         (_change("runs.0.rho_at", "z_T"), r"runs\[0\].rho_at: asked for 'z_star'; found 'z_T'"),
         (_change("runs.0.rho_max", ["x"]), r"runs\[0\].rho_max\[0\]: asked for a number or null; found 'x'"),
         (_change("runs.0.rho_max", [False]), r"asked for a number or null; found False"),
@@ -227,3 +257,68 @@ def test_bad_documents_are_refused_with_the_place(change: Callable[[dict[str, An
 def test_bad_texts_are_refused(text: str, words: str) -> None:
     with pytest.raises(InputError, match=f"^verdict.json: .*{words}"):
         from_json(text)
+
+
+def test_what_came_later_may_be_missing() -> None:
+    """Documents of schema 1 from before there were accuracy, kind and cost are still read."""
+    document = json.loads(to_json(verdict_of()))
+    for run in document["runs"]:
+        for key in ("accuracy", "kind", "update"):
+            del run[key]
+    read = from_json(json.dumps(document))
+    for run in read.runs:
+        assert (run.kind, run.update) == (None, None)
+        assert len(run.accuracy) == len(run.step)
+        assert all(map(math.isnan, run.accuracy))
+    for path in sorted((Path(__file__).parents[1] / "docs" / "evidence").glob("*.json")):
+        assert from_json(path.read_text()).decision in ("a", "b")
+
+
+# --- A sweep ------------------------------------------------------------------------------------------------------
+
+
+def sweep_of(**axes: tuple[Any, ...]) -> Sweep:
+    points = [dict(zip(axes, point, strict=True)) for point in product(*axes.values())]
+    return Sweep(axes=axes, conditions=tuple(Condition(values=point, verdict=verdict_of()) for point in points))
+
+
+def test_a_sweep_there_and_back() -> None:
+    sweep = sweep_of(adc_bits=(None, 8), noise=(0.0, 0.01, 0.03))
+    text = sweep_to_json(sweep)
+    document = json.loads(text)
+    assert list(document) == ["schema", "axes", "conditions"]
+    assert document["axes"] == {"adc_bits": [None, 8], "noise": [0.0, 0.01, 0.03]}
+    assert document["conditions"][4]["condition"] == {"adc_bits": 8, "noise": 0.01}
+    # each condition is the document of a verdict
+    first = {key: value for key, value in document["conditions"][0].items() if key != "condition"}
+    assert first == json.loads(to_json(sweep.conditions[0].verdict))
+    assert sweep_to_json(sweep_from_json(text)) == text
+
+
+def test_a_sweep_must_hold_together() -> None:
+    sweep = sweep_of(noise=(0.0, 0.1))
+    with pytest.raises(InputError, match="needs the conditions"):
+        dataclasses.replace(sweep, conditions=sweep.conditions[::-1])
+    with pytest.raises(InputError, match="axes with values that differ"):
+        dataclasses.replace(sweep, axes={"noise": (0.0, 0.0)})
+    with pytest.raises(InputError, match="axes with values that differ"):
+        Sweep(axes={}, conditions=())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_change("schema", 3), "asked for schema 1; found 3"),
+        (_change("axes", []), r"axes: asked for an object; found \[\]"),
+        (_change("axes.noise", 0.1), "axes.noise: asked for a list; found 0.1"),
+        (_change("axes.noise", [[0.0], [0.1]]), "verdict.json: "),
+        (_change("conditions.0", 5), r"conditions\[0\]: asked for an object with its condition; found 5"),
+        (_change("conditions.0.condition", {"noise": 7.0}), "needs the conditions"),
+        (_change("conditions.1.reason", KeyError), "'reason' is missing"),
+    ],
+)
+def test_bad_sweeps_are_refused_with_the_place(change: Callable[[dict[str, Any]], None], words: str) -> None:
+    document = json.loads(sweep_to_json(sweep_of(noise=(0.0, 0.1))))
+    change(document)
+    with pytest.raises(InputError, match=words):
+        sweep_from_json(json.dumps(document))

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 def count(text: str) -> int:
@@ -61,3 +66,27 @@ def size(text: str) -> float:
     if value == 0.0:
         raise argparse.ArgumentTypeError("must be above zero; found 0")
     return value
+
+
+def several(one: Callable[[str], _T]) -> Callable[[str], tuple[_T, ...]]:
+    """Comma-separated values of one type, each given once."""
+
+    def values(text: str) -> tuple[_T, ...]:
+        found = tuple(one(part.strip()) for part in text.split(","))
+        if len(set(found)) < len(found):
+            raise argparse.ArgumentTypeError(f"must be values that differ; found {text}")
+        return found
+
+    return values
+
+
+def bits_or_none(text: str) -> int | None:
+    """Bits of a converter, or "none" for an ideal readout."""
+    return None if text == "none" else bits(text)
+
+
+def torch_device(text: str) -> str:
+    """ "cpu", "cuda" or "cuda:0"; whether there is one is found out later."""
+    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", text) is None:
+        raise argparse.ArgumentTypeError(f"must be cpu, cuda or cuda:0 (1, 2, ...); found {text!r}")
+    return text

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from hwsim.verdict.decision import headline, survivors
-from hwsim.verdict.record import METHODS, MethodRun, Verdict
+from hwsim.verdict.record import METHODS, MethodRun, Verdict, methods_of
 
 COLOUR = {
     "bptt": "#1b1b1b",
@@ -27,6 +27,11 @@ COLOUR = {
 }
 """One colour per method, from the Okabe-Ito set, which stays apart under colour blindness."""
 
+OTHERS = (
+    "#56b4e9", "#e69f00", "#882255", "#999933", "#332288", "#44aa99", "#661100", "#6699cc", "#aa4499", "#117733",
+)  # fmt: skip
+"""Colours of further methods in the order in which they are shown, over and over."""
+
 LABEL = {
     "bptt": "BPTT (reference)",
     "equilibrium_adjoint": "equilibrium adjoint",
@@ -34,6 +39,18 @@ LABEL = {
     "ep_homeostat": "EP + homeostat",
     "finite_horizon_ep": "finite-horizon EP",
 }
+
+
+def colours(methods: Sequence[str]) -> dict[str, str]:
+    """Method -> colour: its own, or the next of `OTHERS`."""
+    further = [method for method in methods if method not in COLOUR]
+    return COLOUR | {method: OTHERS[k % len(OTHERS)] for k, method in enumerate(further)}
+
+
+def label(method: str) -> str:
+    """A method's name in a legend."""
+    return LABEL.get(method, method.replace("*", " x ").replace("+", " + "))
+
 
 SIZE = (1500, 1000)
 """Pixels."""
@@ -84,17 +101,19 @@ def figure(verdict: Verdict) -> Figure:
     sheet = Figure(figsize=(SIZE[0] / _DPI, SIZE[1] / _DPI), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(sheet)
     axes = sheet.subplots(2, 2)
-    runs = sorted(verdict.runs, key=lambda run: (METHODS.index(run.method), run.seed))
+    methods = methods_of(verdict.runs)
+    runs = sorted(verdict.runs, key=lambda run: (methods.index(run.method), run.seed))
+    ink = colours(methods)
     top = _heading(sheet, verdict, runs)
     sheet.subplots_adjust(left=0.052, right=0.985, top=top, bottom=0.06, hspace=0.27, wspace=0.13)
     end = max((run.step[-1] for run in runs if run.step), default=0) or 1
     for panel, ax in zip(PANELS, axes.flat, strict=True):
         _frame(panel, ax, end)
         ax.set_ylim(*_limits(panel, runs))
-        for method in METHODS:
-            _curves(panel, ax, [run for run in runs if run.method == method])
+        for method in methods:
+            _curves(panel, ax, [run for run in runs if run.method == method], ink[method])
         for run in runs:
-            _marks(panel, ax, run, end)
+            _marks(panel, ax, run, end, ink[run.method])
         if not ax.lines or not any(np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in ax.lines):
             ax.text(0.5, 0.5, "no figures", transform=ax.transAxes, ha="center", va="center", color=_FAINT, fontsize=13)
         if panel.series == "rho_mean":
@@ -120,12 +139,11 @@ def _frame(panel: _Panel, ax: Axes, end: int) -> None:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
 
 
-def _curves(panel: _Panel, ax: Axes, runs: Sequence[MethodRun]) -> None:
+def _curves(panel: _Panel, ax: Axes, runs: Sequence[MethodRun], colour: str) -> None:
     """All lines of one method in one panel."""
     if not runs:
         return
-    method = runs[0].method
-    colour, several = COLOUR[method], len(runs) > 1
+    method, several = runs[0].method, len(runs) > 1
     above = 4.0 if method == "bptt" else 3.0
     for run in runs:
         ax.plot(
@@ -229,14 +247,13 @@ def _limits(panel: _Panel, runs: Sequence[MethodRun]) -> tuple[float, float]:
     return low - 0.06 * (high - low), high + 0.12 * (high - low)
 
 
-def _marks(panel: _Panel, ax: Axes, run: MethodRun, end: int) -> None:
+def _marks(panel: _Panel, ax: Axes, run: MethodRun, end: int, colour: str) -> None:
     """A cross where the run diverged; an arrow where its curve leaves the panel for good or for a while."""
     low, high = ax.get_ylim()
     edge = high / (high / low) ** 0.03 if panel.log else high - 0.03 * (high - low)
     floor = low * (high / low) ** 0.03 if panel.log else low + 0.03 * (high - low)
     values, steps = _finite(run, panel.series), np.array(run.step, dtype=float)
     known = np.isfinite(values)
-    colour = COLOUR[run.method]
     if run.diverged_at is not None:
         earlier = values[known & (steps <= run.diverged_at)]
         height = float(np.clip(earlier[-1], floor, edge)) if earlier.size else edge
@@ -284,8 +301,9 @@ def _heading(sheet: Figure, verdict: Verdict, runs: Sequence[MethodRun]) -> floa
         sheet.text(0.02, below, line, fontsize=12, color="#3d3d3d", va="top", parse_math=False, gid="reason")
         below -= 0.0235
 
-    shown = [method for method in METHODS if any(run.method == method for run in runs)]
-    handles = [Line2D([], [], color=COLOUR[method], linewidth=4, label=LABEL[method]) for method in shown]
+    shown = methods_of(runs)
+    ink = colours(shown)
+    handles = [Line2D([], [], color=ink[method], linewidth=4, label=label(method)) for method in shown]
     if any(run.diverged_at is not None for run in runs):
         handles.append(
             Line2D(
@@ -301,15 +319,19 @@ def _heading(sheet: Figure, verdict: Verdict, runs: Sequence[MethodRun]) -> floa
         )
     if len({run.seed for run in runs}) > 1:
         handles.append(Line2D([], [], color=_FAINT, linewidth=1.0, alpha=0.6, label="one seed (bold: median)"))
+    columns = (
+        len(handles) if set(shown) <= set(METHODS) else max(1, 150 // (8 + max(len(label(name)) for name in shown)))
+    )
+    columns = max(1, min(columns, len(handles)))
     if handles:
         sheet.legend(
             handles=handles,
             loc="upper left",
             bbox_to_anchor=(0.013, below - 0.003),
-            ncols=len(handles),
+            ncols=columns,
             frameon=False,
             fontsize=13,
             handlelength=1.6,
             columnspacing=1.7,
         )
-    return below - 0.085
+    return below - 0.06 - 0.025 * max(1, math.ceil(len(handles) / columns))

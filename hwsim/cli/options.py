@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from .arguments import bits, count, level, natural, rate, size
+from .arguments import bits_or_none, count, level, natural, rate, several, size, torch_device
 
 METHOD_NAMES = ("bptt", "equilibrium_adjoint", "ep", "ep_homeostat", "finite_horizon_ep")
 """As in `hwsim.verdict.METHODS`; written again (and compared in a test) so that --help loads no numerics."""
+
+SWEPT = ("units", "mismatch", "adc_bits", "noise")
+"""Options that take several values; the last moves fastest through their cross product."""
+
+METHODS_HELP = (
+    "comma-separated: these, any registered rule by name, and sums of them with weights, such as "
+    "eligibility_rflo or finite_horizon_ep+10*homeostat; homeostat without a weight has --homeostat-weight"
+)
 
 StartName = Literal["rest", "random", "carry"]
 
@@ -87,7 +96,9 @@ class Settings:
         gain, input_gain, readout_gain: of the initial weights.
         noise: thermal noise sigma, state units.
         adc_bits, adc_range: of the readout converter; None bits for an ideal readout. Range in state units.
-        amplitude: length of nudges and kicks, state units.
+        amplitude: length of nudges and kicks, state units; None for each rule's own.
+        mismatch: relative sd of couplings and of time constants from chip to chip; the seed of a run draws its chip.
+        reference_device: where the references are computed: "cpu" (NumPy), "cuda" or "cuda:0" (torch).
     """
 
     task: str
@@ -113,7 +124,9 @@ class Settings:
     noise: float
     adc_bits: int | None
     adc_range: float
-    amplitude: float
+    amplitude: float | None
+    mismatch: float = 0.0
+    reference_device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -153,7 +166,61 @@ def settings_of(options: argparse.Namespace) -> Settings:
         adc_bits=options.adc_bits,
         adc_range=options.adc_range,
         amplitude=options.amplitude,
+        mismatch=getattr(options, "mismatch", 0.0),
+        reference_device=getattr(options, "reference_device", "cpu"),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One condition of a verdict: its settings, and what sets it apart from the others of a sweep.
+
+    Args:
+        settings: all of them.
+        values: what is swept -> its value here; empty where nothing is.
+    """
+
+    settings: Settings
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """ "units 64, noise 0.01"; empty where nothing is swept."""
+        return condition_words(self.values)
+
+    @property
+    def slug(self) -> str:
+        """As a file name."""
+        return ",".join(f"{name}={_shown(value)}" for name, value in self.values.items())
+
+
+def condition_words(values: Any) -> str:
+    """A condition in words: "units 64, noise 0.01"."""
+    return ", ".join(
+        f"{name.replace('_', ' ').replace('adc', 'ADC')} {_shown(value)}" for name, value in values.items()
+    )
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def setups_of(options: argparse.Namespace) -> tuple[Setup, ...]:
+    """The conditions that were asked for: the cross product of the options that have several values."""
+    lists = {name: getattr(options, name) for name in SWEPT}
+    swept = [name for name, values in lists.items() if len(values) > 1]
+    setups = []
+    for point in product(*lists.values()):
+        values = dict(zip(lists, point, strict=True))
+        settings = settings_of(argparse.Namespace(**{**vars(options), **values}))
+        setups.append(Setup(settings=settings, values={name: values[name] for name in swept}))
+    return tuple(setups)
+
+
+def swept_json(setups: tuple[Setup, ...]) -> dict[str, Any]:
+    """The settings of all conditions in one: a list where several values are run."""
+    lists = {name: list(dict.fromkeys(setup.values[name] for setup in setups)) for name in setups[0].values}
+    return setups[0].settings.to_json() | lists
 
 
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
@@ -162,20 +229,34 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is learned")
     what.add_argument("--task", choices=sorted(PRESETS, reverse=True), default="text")
     what.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 corpus instead of the Python documentation")
-    what.add_argument("--methods", type=_methods, default=METHOD_NAMES, metavar="LIST", help="comma-separated")
-    what.add_argument("--seeds", type=_seeds, default=(1,), metavar="LIST", help="comma-separated; three for a verdict")
+    what.add_argument("--methods", type=_methods, default=",".join(METHOD_NAMES), metavar="LIST", help=METHODS_HELP)
+    what.add_argument("--seeds", type=_seeds, default="1", metavar="LIST", help="comma-separated; three for a verdict")
 
-    deployed = parser.add_argument_group("the device, and how it is deployed")
-    deployed.add_argument("--units", type=count, default=64, metavar="N")
+    deployed = parser.add_argument_group(
+        "the device, and how it is deployed",
+        "--units, --noise, --adc-bits and --mismatch take comma-separated values: all combinations are then run",
+    )
+    deployed.add_argument("--units", type=several(count), default="64", metavar="N")
     deployed.add_argument("--horizon", type=count, default=30, metavar="T", help="Euler steps of a settling")
     deployed.add_argument("--step-size", type=size, default=0.1, metavar="EPS", help="dt / time constant")
     deployed.add_argument(
         "--start", choices=("rest", "random", "carry"), default=None, help=f"of every settling ({per_task})"
     )
     deployed.add_argument("--start-sigma", type=size, default=4.0, metavar="S", help="sd of a random start")
-    deployed.add_argument("--noise", type=level, default=0.0, metavar="SIGMA", help="thermal noise, sd of a free unit")
-    deployed.add_argument("--adc-bits", type=bits, default=None, metavar="BITS", help="readout converter (ideal)")
+    deployed.add_argument(
+        "--noise", type=several(level), default="0", metavar="SIGMA", help="thermal noise, sd of a free unit"
+    )
+    deployed.add_argument(
+        "--adc-bits", type=several(bits_or_none), default="none", metavar="BITS", help="readout converter"
+    )
     deployed.add_argument("--adc-range", type=size, default=8.0, metavar="R", help="the converter reads -R .. R")
+    deployed.add_argument(
+        "--mismatch",
+        type=several(level),
+        default="0",
+        metavar="SD",
+        help="relative sd of couplings and time constants (log-normal); each seed is another chip",
+    )
 
     training = parser.add_argument_group("training")
     training.add_argument("--steps", type=count, default=None, metavar="K", help=f"updates ({per_task})")
@@ -189,7 +270,11 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--learning-rate", type=size, default=None, metavar="LR", help=f"of Adam ({per_task})")
     training.add_argument("--batch", type=count, default=64, metavar="B", help="samples per update")
     training.add_argument(
-        "--amplitude", type=size, default=1.0, metavar="A", help="length of nudges and kicks, state units"
+        "--amplitude",
+        type=size,
+        default=None,
+        metavar="A",
+        help="length of nudges and kicks, state units (each rule's own)",
     )
     training.add_argument(
         "--homeostat-target", type=rate, default=None, metavar="G", help=f"growth per time constant, < 0 ({per_task})"
@@ -202,6 +287,13 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--resume", action="store_true", help="go on with what --out holds of the same command")
     running.add_argument("--overwrite", action="store_true", help="replace the results that --out holds")
     running.add_argument("--jobs", type=count, default=None, metavar="J", help="runs side by side (one per core)")
+    running.add_argument(
+        "--reference-device",
+        type=torch_device,
+        default="cpu",
+        metavar="DEVICE",
+        help="where references are computed: cpu (NumPy), cuda or cuda:0 (torch, float64)",
+    )
     running.add_argument("--json", choices=("-",), default=None, help="print the JSON alone on stdout")
     running.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
@@ -214,10 +306,10 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _methods(text: str) -> tuple[str, ...]:
-    methods = tuple(part.strip() for part in text.split(","))
-    for method in methods:
-        if method not in METHOD_NAMES:
-            raise argparse.ArgumentTypeError(f"unknown method {method!r}; choose from {', '.join(METHOD_NAMES)}")
+    """Names without blanks; whether there are such methods is found out when rules are loaded."""
+    methods = tuple("".join(part.split()) for part in text.split(","))
+    if not all(methods):
+        raise argparse.ArgumentTypeError(f"must be names with commas between them; found {text!r}")
     if len(set(methods)) < len(methods):
         raise argparse.ArgumentTypeError(f"name each method once; found {text}")
     return methods

@@ -3,99 +3,128 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import multiprocessing
-import os
-import queue
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hwsim.contracts.errors import HwsimError, InputError, ResumeError
 
-from .options import Settings, settings_of
+from .options import Setup, setups_of, swept_json
+from .runner import Interrupted, Job, run_all
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from hwsim.verdict import MethodRun, Verdict
 
-    from .progress import Progress
+__all__ = ["Interrupted", "run_verdict"]
 
 TABLE_WIDTH = 100
 
-LINE_STEPS = 10
-"""Training steps between two messages from a run to the progress bars."""
-
-
-class Interrupted(Exception):  # noqa: N818  # a wish, not an error
-    """Stopped by the user, with everything saved."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    method: str
-    seed: int
-    settings: Settings
-    out: Path
-    resume: bool
-
-    @property
-    def label(self) -> str:
-        return f"{self.method}, seed {self.seed}"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.out / "runs" / f"{self.method}-{self.seed}.npz"
+FURTHER_SETTINGS = {"mismatch": 0.0, "reference_device": "cpu"}
+"""Settings that came later, with what runs before them had."""
 
 
 def run_verdict(options: argparse.Namespace) -> None:
     """Run, print and save.
 
     Raises:
-        InputError, ResumeError: what was asked cannot be done; nothing was started.
+        InputError, CapabilityError, ResumeError: what was asked cannot be done; nothing was started.
         Interrupted: stopped half-way; everything done so far is saved.
     """
-    from .methods import task_of
+    from hwsim.contracts.threads import one_blas_thread
 
-    settings = settings_of(options)
-    task = task_of(settings)  # bad text is refused before a folder is made
+    from .methods import check_methods, task_of
+
+    setups = setups_of(options)
+    for setup in setups:  # what cannot be run is refused before a folder is made
+        task = task_of(setup.settings)
+        with one_blas_thread():
+            check_methods(task, setup.settings)
+    settings = setups[0].settings
     out = Path(f"verdict-{settings.task}") if options.out is None else options.out
     sha256 = getattr(task, "sha256", None)
-    asked = {**settings.to_json(), "text_sha256": sha256}
+    asked = {**swept_json(setups), "text_sha256": sha256}
     resume = _open_folder(out, asked, resume=options.resume, overwrite=options.overwrite)
-    jobs = [_Job(method, seed, settings, out, resume) for method in settings.methods for seed in settings.seeds]
-    runs = _run_all(jobs, options.jobs, quiet=options.quiet)
-    verdict = _conclude(settings, sha256, runs)
-    _publish(verdict, out, json_only=options.json == "-")
+    jobs = [
+        Job(method, seed, setup, out, resume)
+        for setup in setups
+        for method in settings.methods
+        for seed in settings.seeds
+    ]
+    for job in jobs:
+        _make(job.checkpoint.parent)
+    runs = run_all(jobs, options.jobs, quiet=options.quiet)
+    each = len(jobs) // len(setups)
+    verdicts = [_conclude(setup, sha256, runs[k * each : (k + 1) * each]) for k, setup in enumerate(setups)]
+    if len(verdicts) == 1:
+        _publish_verdict(verdicts[0], out, json_only=options.json == "-")
+    else:
+        _publish_sweep(setups, verdicts, out, json_only=options.json == "-")
 
 
-def _conclude(settings: Settings, sha256: str | None, runs: list[MethodRun]) -> Verdict:
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write results to {folder}: {error.strerror}; give another --out") from None
+
+
+def _conclude(setup: Setup, sha256: str | None, runs: list[MethodRun]) -> Verdict:
     from hwsim import __version__
     from hwsim.verdict import conclude
 
-    return conclude(text_sha256=sha256, settings={**settings.to_json(), "hwsim": __version__}, runs=runs)
+    return conclude(text_sha256=sha256, settings={**setup.settings.to_json(), "hwsim": __version__}, runs=runs)
 
 
-def _publish(verdict: Verdict, out: Path, *, json_only: bool) -> None:
-    from rich.console import Console
-
+def _publish_verdict(verdict: Verdict, out: Path, *, json_only: bool) -> None:
     from hwsim.verdict import to_json
 
     from .figure import draw
     from .table import summary
 
-    document = to_json(verdict)
+    _publish(to_json(verdict), lambda path: draw(verdict, path), lambda: summary(verdict), out, json_only=json_only)
+
+
+def _publish_sweep(setups: tuple[Setup, ...], verdicts: list[Verdict], out: Path, *, json_only: bool) -> None:
+    from hwsim.verdict import Condition, Sweep, sweep_to_json
+
+    from .figure import draw
+    from .sweep_figure import draw_sweep
+    from .table import sweep_summary
+
+    sweep = Sweep(
+        axes={name: tuple(dict.fromkeys(setup.values[name] for setup in setups)) for name in setups[0].values},
+        conditions=tuple(
+            Condition(values=setup.values, verdict=verdict) for setup, verdict in zip(setups, verdicts, strict=True)
+        ),
+    )
+
+    def pictures(path: Path) -> None:
+        draw_sweep(sweep, path)
+        for setup, verdict in zip(setups, verdicts, strict=True):
+            draw(verdict, out / "runs" / setup.slug / "verdict.png")
+
+    _publish(sweep_to_json(sweep), pictures, lambda: sweep_summary(sweep), out, json_only=json_only)
+
+
+def _publish(
+    document: str,
+    draw: Callable[[Path], None],
+    summary: Callable[[], RenderableType],
+    out: Path,
+    *,
+    json_only: bool,
+) -> None:
+    from rich.console import Console
+
     try:
         (out / "verdict.json").write_text(document, encoding="utf-8")
-        draw(verdict, out / "verdict.png")
+        draw(out / "verdict.png")
     except OSError as error:
         raise HwsimError(
             f"cannot write the verdict to {out}: {error.strerror}; the runs are saved in {out / 'runs'}: make room and "
@@ -104,10 +133,12 @@ def _publish(verdict: Verdict, out: Path, *, json_only: bool) -> None:
     if json_only:
         sys.stdout.write(document)
         return
-    console = Console()
+    console, told = Console(), summary()
     if not console.is_terminal:
-        console.width = max(console.width, TABLE_WIDTH)  # a file or pipe has no edge to wrap at
-    console.print(summary(verdict))
+        # a file or pipe has no edge to wrap at
+        wide = console.options.update(width=1000)
+        console.width = max(console.width, TABLE_WIDTH, console.measure(told, options=wide).minimum)
+    console.print(told)
     console.print(f"\nSaved: {out / 'verdict.json'}, {out / 'verdict.png'}", highlight=False, soft_wrap=True)
 
 
@@ -144,6 +175,7 @@ def _same_settings(record: Path, asked: dict[str, Any]) -> None:
         held = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResumeError(f"cannot read {record} ({error}); give another --out, or --overwrite") from None
+    held = {**FURTHER_SETTINGS, **held}
     changed = sorted(key for key in asked.keys() | held.keys() if asked.get(key) != held.get(key))
     if changed:
         differences = "; ".join(f"{key} was {held.get(key)}, is {asked.get(key)}" for key in changed)
@@ -151,150 +183,3 @@ def _same_settings(record: Path, asked: dict[str, Any]) -> None:
             f"{record.parent} holds a run with other settings ({differences}); resume with the same command, "
             f"or give another --out"
         )
-
-
-# --- side by side ------------------------------------------------------------------------------------------------
-
-
-def _run_all(jobs: list[_Job], workers: int | None, *, quiet: bool) -> list[MethodRun]:
-    from .progress import Progress, State
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    stop, messages = context.Event(), context.Queue()
-    with (
-        _one_thread_each(),
-        _stop_on_signal(stop) as stopped,
-        ProcessPoolExecutor(
-            min(workers or cores, len(jobs)), context, initializer=_begin_worker, initargs=(stop, messages)
-        ) as pool,
-        Progress([job.label for job in jobs], jobs[0].settings.steps, quiet=quiet) as progress,
-    ):
-        with _deaf_to_ctrl_c():
-            futures = {pool.submit(_work, job): job for job in jobs}
-        try:
-            _watch(futures, messages, progress)
-        except BrokenProcessPool:
-            raise HwsimError(
-                f"a run's process was ended from outside (out of memory?); what was measured is saved in "
-                f"{jobs[0].out}: go on with --resume, perhaps with fewer --jobs"
-            ) from None
-        except BaseException:
-            stop.set()
-            raise
-        finished = []
-        for future, job in futures.items():
-            run, complete = future.result()
-            finished.append((run, complete))
-            if run is not None and not complete:
-                progress.update(job.label, run.step[-1] if run.step else 0, state=State.INTERRUPTED)
-    if stopped() and not all(complete for _, complete in finished):
-        saved = sum(run is not None for run, _ in finished)
-        raise Interrupted(
-            f"interrupted; {saved} of {len(jobs)} runs are begun or done and saved in {jobs[0].out}; "
-            f"the same command with --resume goes on"
-        )
-    return [run for run, _ in finished if run is not None]
-
-
-def _watch(futures: dict[Future[Any], _Job], messages: Any, progress: Progress) -> None:
-    """Pass on what the runs say until all have ended; the first error ends the watch."""
-    from .progress import State
-
-    while True:
-        ended = all(future.done() for future in futures)
-        for future in futures:
-            if future.done() and future.exception() is not None:
-                raise future.exception()  # type: ignore[misc]  # not None, as just asked
-        try:
-            while True:
-                label, step, loss, rho, state = messages.get(timeout=0.0 if ended else 0.1)
-                progress.update(label, step, loss=loss, rho=rho, state=State[state])
-        except queue.Empty:
-            if ended:
-                return
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Runs share the cores by process; BLAS threads inside them would only get in each other's way."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-
-
-@contextlib.contextmanager
-def _stop_on_signal(stop: Any) -> Iterator[Any]:
-    """Ctrl-C and SIGTERM ask the runs to save and end; yields a function that tells whether they were asked."""
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started in here are born deaf to Ctrl-C, so that none dies of it before it can say so itself."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-_STOP: Any = None
-_MESSAGES: Any = None
-
-
-def _begin_worker(stop: Any, messages: Any) -> None:
-    """Worker processes leave Ctrl-C to their parent, which asks them to save."""
-    global _STOP, _MESSAGES
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _STOP, _MESSAGES = stop, messages
-
-
-def _work(job: _Job) -> tuple[MethodRun | None, bool]:
-    """One run, in a worker process: its record (None if it was stopped before it began) and whether it is finished."""
-    from hwsim.verdict import MethodRun, run_method
-
-    from .methods import compose, task_of
-
-    if _STOP.is_set():
-        return None, False
-    composition = compose(job.method, job.seed, task_of(job.settings), job.settings)
-
-    def report(step: int, loss: float, rho: float) -> None:
-        if step % LINE_STEPS == 0 or step == job.settings.steps:
-            _MESSAGES.put((job.label, step, loss, rho, "RUNNING"))
-
-    _MESSAGES.put((job.label, 0, float("nan"), float("nan"), "WAITING"))
-    try:
-        run, finished = run_method(
-            MethodRun(method=job.method, seed=job.seed),
-            trainer=composition.trainer,
-            evaluator=composition.evaluator,
-            theta=composition.theta,
-            steps=job.settings.steps,
-            every=job.settings.every,
-            checkpoint=job.checkpoint,
-            resume=job.resume,
-            report=report,
-            stopped=_STOP.is_set,
-        )
-    except OSError as error:
-        raise HwsimError(f"cannot save {job.label} to {job.checkpoint}: {error.strerror}") from None
-    state = ("DONE" if run.diverged_at is None else "DIVERGED") if finished else "INTERRUPTED"
-    step = run.diverged_at if finished and run.diverged_at is not None else run.step[-1]
-    _MESSAGES.put((job.label, step, run.loss_deployed[-1], run.rho_mean[-1], state))
-    return run, finished

@@ -1,7 +1,7 @@
 """Exact gradients in float64: the judges of every rule.
 
-`gradients` writes them out with a substrate's own derivatives, in NumPy; `autograd` lets torch differentiate the
-unrolled field (torch is loaded when one of its names is first used).
+`gradients` writes them out with a substrate's own derivatives, in NumPy or (a `Place`) in torch on a GPU; `autograd`
+lets torch differentiate the unrolled field. Torch is loaded when it is first asked for.
 """
 
 from importlib import import_module
@@ -16,7 +16,9 @@ from .gradients import (
     rtrl,
     transpose_gradient,
 )
+from .place import Place
 from .rules import BPTT, EquilibriumAdjoint
+from .solves import find_equilibrium_at, solve_linearised_at
 
 if TYPE_CHECKING:
     from .autograd import bptt, to_numpy, to_torch, unroll
@@ -26,11 +28,14 @@ __all__ = [
     "CERTIFIED",
     "AdjointGradient",
     "EquilibriumAdjoint",
+    "Place",
     "bptt",
     "bptt_along",
     "equilibrium_adjoint",
+    "find_equilibrium_at",
     "finite_differences",
     "rtrl",
+    "solve_linearised_at",
     "to_numpy",
     "to_torch",
     "transpose_gradient",

@@ -16,14 +16,21 @@ from hwsim.contracts.rule import Estimate, Kind, LearningRule
 from hwsim.contracts.task import Batch, Task, judge
 
 from .gradients import bptt_along, equilibrium_adjoint
+from .place import Place
 
 
 @final
 @dataclass(frozen=True)
 class BPTT(LearningRule):
-    """The gradient of the deployed loss along the trajectory that the device took (see `bptt_along`)."""
+    """The gradient of the deployed loss along the trajectory that the device took (see `bptt_along`).
+
+    Args:
+        place: where it is computed.
+    """
 
     kind: ClassVar[Kind] = Kind.REFERENCE
+
+    place: Place = Place()
 
     @property
     def needs(self) -> Needs:
@@ -33,7 +40,9 @@ class BPTT(LearningRule):
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath
     ) -> Estimate:
         return Estimate(
-            gradients=bptt_along(device.model, theta, batch, task, free.recorded, device.spec.step_size),
+            gradients=bptt_along(
+                device.model, theta, batch, task, free.recorded, device.spec.step_size, place=self.place
+            ),
             loss=judge(task, free, batch, theta, device.spec.horizon).loss,
         )
 
@@ -45,9 +54,14 @@ class EquilibriumAdjoint(LearningRule):
 
     The diagnostics hold `certified`, the fraction of samples with a certificate. A sample without one is still used:
     leaving it out would be a remedy, and this is the judge.
+
+    Args:
+        place: where it is computed.
     """
 
     kind: ClassVar[Kind] = Kind.REFERENCE
+
+    place: Place = Place()
 
     @property
     def needs(self) -> Needs:
@@ -56,7 +70,7 @@ class EquilibriumAdjoint(LearningRule):
     def estimate(
         self, device: Device, theta: Parameters, batch: Batch, task: Task, free: Relaxation, noise: NoisePath
     ) -> Estimate:
-        found = equilibrium_adjoint(device.model, theta, batch, task, free.final)
+        found = equilibrium_adjoint(device.model, theta, batch, task, free.final, place=self.place)
         return Estimate(
             gradients=found.gradients,
             loss=float(task.loss(free.final, batch.targets, theta)),

@@ -18,7 +18,7 @@ from typing import final
 
 from hwsim.contracts.errors import InputError
 
-from .record import METHODS, Choice, MethodRun, Verdict, refuse_repeats
+from .record import Choice, MethodRun, Verdict, methods_of, refuse_repeats
 
 REFERENCE = "bptt"
 ADJOINT = "equilibrium_adjoint"
@@ -169,8 +169,8 @@ def decide(
 
 def conclude(*, text_sha256: str | None, settings: Mapping[str, object], runs: Sequence[MethodRun]) -> Verdict:
     """The whole verdict: `runs` in their order of display (method, then seed), with what `decide` says of them."""
-    decision = decide(runs)
-    ordered = sorted(runs, key=lambda run: (METHODS.index(run.method), run.seed))
+    decision, order = decide(runs), methods_of(runs)
+    ordered = sorted(runs, key=lambda run: (order.index(run.method), run.seed))
     return Verdict(
         text_sha256=text_sha256,
         settings=settings,
@@ -184,21 +184,27 @@ def remedies(runs: Sequence[MethodRun]) -> dict[str, float]:
     """For each method beside BPTT, the median over paired seeds of its late deployed loss over BPTT's.
 
     Returns:
-        method -> ratio, in the order of `METHODS`: infinite where the method diverged (from half of the seeds or more),
-        NaN where a figure behind it is not finite, BPTT diverged or BPTT's loss is not positive; a method that shares
-        no seed with BPTT is left out.
+        method -> ratio, in the order of `methods_of`: infinite where the method diverged (from half of the seeds
+        or more), NaN where a figure behind it is not finite, BPTT diverged or BPTT's loss is not positive; a method
+        that shares no seed with BPTT is left out.
 
     Raises:
         InputError: the same method and seed twice.
     """
     refuse_repeats(runs)
-    reference = _by_seed(runs, REFERENCE)
-    ratios = {}
-    for method in METHODS:
-        tried = _by_seed(runs, method)
-        if method != REFERENCE and (seeds := sorted(tried.keys() & reference.keys())):
-            ratios[method] = _median([_ratio(tried[seed], reference[seed]) for seed in seeds])
-    return ratios
+    found = {method: ratios(runs, method) for method in methods_of(runs) if method != REFERENCE}
+    return {method: _median(values) for method, values in found.items() if values}
+
+
+def ratios(runs: Sequence[MethodRun], method: str) -> list[float]:
+    """The late deployed loss of `method` over BPTT's, one figure per seed that both ran from; see `remedies`."""
+    tried, reference = _by_seed(runs, method), _by_seed(runs, REFERENCE)
+    return [_ratio(tried[seed], reference[seed]) for seed in sorted(tried.keys() & reference.keys())]
+
+
+def late_loss(run: MethodRun) -> float:
+    """Median of the deployed loss over the last tenth of the evaluations; infinite where the run diverged."""
+    return _late(run).loss
 
 
 def survivors(runs: Sequence[MethodRun], *, loss_ratio: float = 1.04) -> str:
@@ -206,14 +212,14 @@ def survivors(runs: Sequence[MethodRun], *, loss_ratio: float = 1.04) -> str:
 
     Empty where no method can be compared with BPTT.
     """
-    ratios = {method: ratio for method, ratio in remedies(runs).items() if not math.isnan(ratio)}
-    if not ratios:
+    known = {method: ratio for method, ratio in remedies(runs).items() if not math.isnan(ratio)}
+    if not known:
         return ""
-    kept = [method for method, ratio in ratios.items() if ratio <= loss_ratio + ROUNDING]
-    lost = [method for method in ratios if method not in kept]
+    kept = [method for method, ratio in known.items() if ratio <= loss_ratio + ROUNDING]
+    lost = [method for method in known if method not in kept]
 
     def listed(methods: list[str]) -> str:
-        return ", ".join(f"{method} ({_times(ratios[method])})" for method in methods)
+        return ", ".join(f"{method} ({_times(known[method])})" for method in methods)
 
     if not kept:
         return f"Within {loss_ratio:g} times BPTT's deployed loss: no method; not {listed(lost)}."

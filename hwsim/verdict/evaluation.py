@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -12,9 +13,10 @@ from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters, cosine
 from hwsim.contracts.plan import Carry, Phase, Plan, Relaxation, Rest
 from hwsim.contracts.rule import LearningRule
-from hwsim.contracts.task import Batch, Task
-from hwsim.diagnostics import find_equilibrium, residual, spectral_radius
-from hwsim.reference import bptt_along, equilibrium_adjoint, transpose_gradient
+from hwsim.contracts.task import Batch, Task, judge, only_final
+from hwsim.diagnostics import residual, spectral_radius
+from hwsim.reference import Place, bptt_along, equilibrium_adjoint, find_equilibrium_at, transpose_gradient
+from hwsim.tasks import Classification
 
 from .record import Metrics
 
@@ -35,6 +37,7 @@ class Evaluator:
         noise: the address at which every evaluation happens, so that they differ in the parameters alone.
         gradient_samples: samples of the validation batch on which gradients are compared.
         radius_samples: samples on which the spectral radius is taken.
+        place: where the references are computed.
     """
 
     device: Device
@@ -43,20 +46,24 @@ class Evaluator:
     noise: NoisePath
     gradient_samples: int = 256
     radius_samples: int = 32
+    place: Place = Place()
 
     def __call__(self, theta: Parameters) -> Metrics:
         """All figures at `theta`. Cost: a relaxation of 20 T over the validation batch, and a few gradients."""
         device, task, batch = self.device, self.task, self.task.validation
         held = device.program(theta)
         horizon = device.spec.horizon
-        deployed, settled = self._settle(batch, (Phase(steps=horizon), Phase(steps=(LONG - 1) * horizon)))
+        record = 0 if only_final(task.weights(horizon)) else 1
+        first = Phase(steps=horizon, record=record)
+        deployed, settled = self._settle(batch, (first, Phase(steps=(LONG - 1) * horizon)))
         # a diverged network gives figures that are not finite, which is what is to be recorded
         with np.errstate(all="ignore"):
             return Metrics(
-                loss_deployed=float(task.loss(deployed.final, batch.targets, held)),
+                loss_deployed=judge(task, deployed, batch, held, horizon).loss,
                 loss_long=float(task.loss(settled.final, batch.targets, held)),
                 residual_deployed=self._residual(held, batch, deployed),
                 residual_long=self._residual(held, batch, settled),
+                accuracy=self._accuracy(held, batch, deployed),
                 **self._radius(held, batch, settled),
                 **self._gradients(held, batch.take(slice(self.gradient_samples))),
             )
@@ -74,22 +81,28 @@ class Evaluator:
     def _residual(self, held: Parameters, batch: Batch, relaxation: Relaxation) -> float:
         return float(np.mean(residual(self.device.model, held, batch.inputs, relaxation.final)))
 
+    def _accuracy(self, held: Parameters, batch: Batch, deployed: Relaxation) -> float:
+        if not isinstance(self.task, Classification):
+            return math.nan
+        return self.task.accuracy(deployed.final, batch.targets, held)
+
     def _radius(self, held: Parameters, batch: Batch, settled: Relaxation) -> dict[str, float]:
         few = slice(self.radius_samples)
         model, x = self.device.model, batch.inputs[few]
-        equilibrium = find_equilibrium(model, held, x, settled.final[few])
+        equilibrium = find_equilibrium_at(self.place, model, held, x, settled.final[few])
         radius = spectral_radius(model, held, x, equilibrium.z, self.device.spec.step_size)
         return {"rho_mean": float(np.mean(radius)), "rho_max": float(np.max(radius))}
 
     def _gradients(self, held: Parameters, batch: Batch) -> dict[str, float]:
         """Cosines over the analog blocks alone: the readout learns by the same delta rule under every method."""
-        device, task, model = self.device, self.task, self.device.model
+        device, task, model, place = self.device, self.task, self.device.model, self.place
         step_size = device.spec.step_size
         (free,) = self._settle(batch, (Phase(steps=device.spec.horizon, record=1),))
         estimate = self.rule.estimate(device, held, batch, task, free, self.noise).gradients.analog
-        deployed = bptt_along(model, held, batch, task, free.recorded, step_size).analog
-        transposed = transpose_gradient(model, held, batch, task, free.final, step_size=step_size).analog
-        adjoint = equilibrium_adjoint(model, held, batch, task, free.final)
+        deployed = bptt_along(model, held, batch, task, free.recorded, step_size, place=place).analog
+        z = free.final
+        transposed = transpose_gradient(model, held, batch, task, z, step_size=step_size, place=place).analog
+        adjoint = equilibrium_adjoint(model, held, batch, task, z, place=place)
         return {
             "adjoint_certificate": float(np.mean(adjoint.certified)),
             "cosine_to_bptt": cosine(estimate, deployed),

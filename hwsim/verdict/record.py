@@ -1,30 +1,31 @@
-"""What a verdict is made of, and `verdict.json`, schema 1.
+"""What a verdict is made of.
 
-    Metrics     one evaluation of one run
-    MethodRun   all evaluations of one method from one seed: `run.append(step, metrics)` gives a longer run
-    Verdict     the runs, what they were run with, and what they show
-
-    to_json(verdict) -> text        from_json(text) -> verdict
-
-The JSON is strict: it has no NaN and no Infinity. A figure of an evaluation that is not finite (an infinite loss, a
-cosine with a zero gradient) is written as null and comes back as NaN, so infinities do not survive the round trip as
-such; every finite figure comes back bit for bit. `diverged_at` says by itself that a run diverged, whatever it shows.
+Metrics     one evaluation of one run
+MethodRun   all evaluations of one method from one seed: `run.append(step, metrics)` gives a longer run
+Verdict     the runs, what they were run with, and what they show
+Sweep       verdicts under several conditions
 """
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Literal, NoReturn, TypeAlias, final
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
+from typing import Literal, TypeAlias, final
 
 from hwsim.contracts.errors import InputError
-
-SCHEMA = 1
+from hwsim.contracts.rule import Kind
 
 METHODS = ("bptt", "equilibrium_adjoint", "ep", "ep_homeostat", "finite_horizon_ep")
-"""The methods of schema 1, in the order in which they are shown."""
+"""The methods that a verdict is made of unless told; the first two decide it."""
+
+METHOD = re.compile(r"[A-Za-z0-9_.+*-]{1,120}")
+"""A method's name: one of `METHODS`, or rules by name with their weights, "finite_horizon_ep+10*homeostat"."""
+
+KINDS = tuple(kind.name.lower() for kind in Kind)
+"""What a method's rule may look at, as it is written: "local", "model_assisted", "reference"."""
 
 Choice: TypeAlias = Literal["a", "b", "undecided"]
 """What the runs show: see `hwsim.verdict.decision`."""
@@ -46,6 +47,7 @@ class Metrics:
             `|J^T lam + c| / |c| < 1e-6` at the refined equilibrium.
         cosine_to_bptt: cosine of this method's gradient to BPTT's.
         cosine_to_transpose: cosine of this method's gradient to the transpose relaxation's.
+        accuracy: fraction of samples that are classified rightly at z_T; NaN where the task has no classes.
     """
 
     loss_deployed: float
@@ -57,6 +59,7 @@ class Metrics:
     adjoint_certificate: float
     cosine_to_bptt: float
     cosine_to_transpose: float
+    accuracy: float = math.nan
 
 
 SERIES = tuple(field.name for field in fields(Metrics))
@@ -65,19 +68,49 @@ SERIES = tuple(field.name for field in fields(Metrics))
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class UpdateCost:
+    """What one update takes on the device, the free phase included; a batch of B samples counts B.
+
+    Args:
+        settles: phases run.
+        steps: Euler steps run.
+        reads: state vectors read.
+        writes: parameter blocks programmed.
+        seconds: device time of the settling, if the samples run one after another.
+        joules: energy of the settling; None where the device's power is not known.
+    """
+
+    settles: float
+    steps: float
+    reads: float
+    writes: float
+    seconds: float
+    joules: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not (math.isfinite(value) and value >= 0.0):
+                raise InputError(f"the cost of an update: asked for {name} >= 0; found {value}")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class MethodRun:
     """One method trained from one seed, evaluated as it went. The series are as in `Metrics`, one entry per `step`.
 
     Args:
-        method: one of `METHODS`.
+        method: its name, see `METHOD`.
         seed: of the initial weights and of everything drawn on the way; runs are paired by it.
         step: [K] training step of each evaluation, >= 0, strictly rising.
         rho_at: where rho is taken: at the refined equilibrium.
         diverged_at: the training step at which the run was seen to diverge; None if it did not.
         seconds: wall-clock time of the run, s.
+        kind: what the method may look at, one of `KINDS`; None where it is not known.
+        update: what one update took, the mean over the run; None where it is not known.
 
     Raises:
-        InputError: an unknown method, series of different lengths, steps that do not rise, a certificate outside 0..1.
+        InputError: a name that no method can have, an unknown kind, series of different lengths, steps that do not
+            rise, a certificate outside 0..1.
     """
 
     method: str
@@ -93,13 +126,21 @@ class MethodRun:
     adjoint_certificate: tuple[float, ...] = ()
     cosine_to_bptt: tuple[float, ...] = ()
     cosine_to_transpose: tuple[float, ...] = ()
+    accuracy: tuple[float, ...] = ()
     diverged_at: int | None = None
     seconds: float = 0.0
+    kind: str | None = None
+    update: UpdateCost | None = None
 
     def __post_init__(self) -> None:
         who = f"run {self.method!r}, seed {self.seed}"
-        if self.method not in METHODS:
-            raise InputError(f"{who}: asked for one of the methods {', '.join(METHODS)}; found {self.method!r}")
+        if METHOD.fullmatch(self.method) is None:
+            raise InputError(
+                f"{who}: asked for a method's name in letters, digits and _ . + * -, such as {METHODS[0]} or "
+                f"ep+10*homeostat; found {self.method!r}"
+            )
+        if self.kind is not None and self.kind not in KINDS:
+            raise InputError(f"{who}: asked for a kind of {', '.join(KINDS)} or none; found {self.kind!r}")
         if self.rho_at != "z_star":
             raise InputError(f"{who}: asked for rho_at 'z_star'; found {self.rho_at!r}")
         for name in SERIES:
@@ -160,6 +201,12 @@ class Verdict:
         refuse_repeats(self.runs)
 
 
+def methods_of(runs: Iterable[MethodRun]) -> tuple[str, ...]:
+    """The methods of `runs` in the order in which they are shown: those of `METHODS`, then the others as they come."""
+    found = dict.fromkeys(run.method for run in runs)
+    return (*(name for name in METHODS if name in found), *(name for name in found if name not in METHODS))
+
+
 def refuse_repeats(runs: Iterable[MethodRun]) -> None:
     """Raise InputError where two runs have the same method and seed."""
     seen: set[tuple[str, int]] = set()
@@ -171,171 +218,44 @@ def refuse_repeats(runs: Iterable[MethodRun]) -> None:
         seen.add(key)
 
 
-def to_json(verdict: Verdict) -> str:
-    """`verdict.json` as text, ending in a newline; ASCII, one line per series.
+Value: TypeAlias = float | int | str | None
+"""What a condition sets one thing to."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One verdict of a sweep, and what sets its condition apart.
+
+    Args:
+        values: what is swept -> its value here, such as {"noise": 0.01}.
+        verdict: of the runs under this condition.
+    """
+
+    values: Mapping[str, Value]
+    verdict: Verdict
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Verdicts under the cross product of several conditions.
+
+    Args:
+        axes: what is swept -> its values in order.
+        conditions: one for each combination, the last axis moving fastest.
 
     Raises:
-        InputError: `settings` holds something that JSON has no word for.
+        InputError: nothing is swept, a value is given twice, or the conditions are not the combinations.
     """
-    runs = ",\n".join(_lines(run_document(run), indent=2) for run in verdict.runs)
-    top = {
-        "schema": _dump(SCHEMA, "schema"),
-        "text_sha256": _dump(verdict.text_sha256, "text_sha256"),
-        "settings": _dump(verdict.settings, "settings"),
-        "runs": f"[\n{runs}\n ]" if verdict.runs else "[]",
-        "decision": _dump(verdict.decision, "decision"),
-        "reason": _dump(verdict.reason, "reason"),
-    }
-    return "{\n" + ",\n".join(f' "{key}": {value}' for key, value in top.items()) + "\n}\n"
 
+    axes: Mapping[str, tuple[Value, ...]]
+    conditions: tuple[Condition, ...]
 
-def run_document(run: MethodRun) -> dict[str, object]:
-    """The run as an object of `verdict.json`, its figures as they are."""
-    return {field.name: getattr(run, field.name) for field in fields(run)}
-
-
-def _lines(document: Mapping[str, object], *, indent: int) -> str:
-    pad = " " * indent
-    body = ",\n".join(f'{pad} "{key}": {_dump(value, key)}' for key, value in document.items())
-    return f"{pad}{{\n{body}\n{pad}}}"
-
-
-def _dump(value: object, where: str) -> str:
-    return json.dumps(_strict(value, where), allow_nan=False)
-
-
-def _strict(value: object, where: str) -> object:
-    """`value` in JSON's own types, with null for every float that is not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, list | tuple):
-        return [_strict(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
-    if isinstance(value, Mapping):
-        if wrong := [key for key in value if not isinstance(key, str)]:
-            raise InputError(f"{where}: asked for keys that are strings; found {wrong[0]!r}")
-        return {key: _strict(entry, f"{where}.{key}") for key, entry in value.items()}
-    raise InputError(f"{where}: asked for a number, string, list, mapping or none; found {type(value).__name__}")
-
-
-def from_json(text: str) -> Verdict:
-    """The verdict that `to_json` wrote as `text`; null figures become NaN.
-
-    Raises:
-        InputError: the text is not strict JSON, its schema is another one, a key is missing or unknown, a value has the
-            wrong type, or the values do not make a verdict. The message names the place, what was asked and what was
-            found.
-    """
-    document = _parse(text)
-    if isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA:
-        raise InputError(f"verdict.json: asked for schema {SCHEMA}; found {_show(document['schema'])}")
-    top = _object(document, "the document", ("schema", *(field.name for field in fields(Verdict))))
-    _integer(top["schema"], "schema")
-    settings = top["settings"]
-    if not isinstance(settings, dict):
-        _refuse("settings", "an object", settings)
-    decision = _string(top["decision"], "decision")
-    if decision not in ("a", "b", "undecided"):
-        _refuse("decision", "'a', 'b' or 'undecided'", decision)
-    runs = _list(top["runs"], "runs")
-    try:
-        return Verdict(
-            text_sha256=None if top["text_sha256"] is None else _string(top["text_sha256"], "text_sha256"),
-            settings=settings,
-            runs=tuple(run_from(entry, f"runs[{index}]") for index, entry in enumerate(runs)),
-            decision=decision,  # type: ignore[arg-type]
-            reason=_string(top["reason"], "reason"),
-        )
-    except InputError as error:
-        message = str(error)
-        raise InputError(message if message.startswith("verdict.json") else f"verdict.json: {message}") from None
-
-
-def run_from(value: object, where: str) -> MethodRun:
-    """The run that `run_document` wrote; null figures become NaN. Raises InputError naming the place."""
-    entry = _object(value, where, tuple(field.name for field in fields(MethodRun)))
-    if entry["rho_at"] != "z_star":
-        _refuse(f"{where}.rho_at", "'z_star'", entry["rho_at"])
-    diverged_at = entry["diverged_at"]
-    series = {
-        name: tuple(
-            _figure(figure, f"{where}.{name}[{k}]") for k, figure in enumerate(_list(entry[name], f"{where}.{name}"))
-        )
-        for name in SERIES
-    }
-    return MethodRun(
-        method=_string(entry["method"], f"{where}.method"),
-        seed=_integer(entry["seed"], f"{where}.seed"),
-        step=tuple(_integer(k, f"{where}.step") for k in _list(entry["step"], f"{where}.step")),
-        diverged_at=None if diverged_at is None else _integer(diverged_at, f"{where}.diverged_at"),
-        seconds=_figure(entry["seconds"], f"{where}.seconds"),
-        **series,  # type: ignore[arg-type]
-    )
-
-
-def _parse(text: str) -> object:
-    def constant(word: str) -> NoReturn:
-        raise InputError(f"verdict.json: asked for strict JSON; found {word} (a figure that is not finite is null)")
-
-    def number(word: str) -> float:
-        value = float(word)
-        return value if math.isfinite(value) else constant(word)
-
-    def pairs(entries: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(entries)
-        if len(found) < len(entries):
-            names = [key for key, _ in entries]
-            twice = next(key for key in names if names.count(key) > 1)
-            raise InputError(f"verdict.json: asked for each key once; found {twice!r} twice in one object")
-        return found
-
-    try:
-        document: object = json.loads(text, parse_constant=constant, parse_float=number, object_pairs_hook=pairs)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"verdict.json: asked for JSON; found {_show(text)} ({error})") from None
-    return document
-
-
-def _object(value: object, where: str, keys: tuple[str, ...]) -> dict[str, object]:
-    if not isinstance(value, dict):
-        _refuse(where, "an object", value)
-    if missing := [key for key in keys if key not in value]:
-        raise InputError(f"verdict.json: {where}: asked for the keys {', '.join(keys)}; {missing[0]!r} is missing")
-    if unknown := [key for key in value if key not in keys]:
-        raise InputError(f"verdict.json: {where}: asked for the keys {', '.join(keys)}; found {unknown[0]!r} as well")
-    return value
-
-
-def _list(value: object, where: str) -> list[object]:
-    return value if isinstance(value, list) else _refuse(where, "a list", value)
-
-
-def _string(value: object, where: str) -> str:
-    return value if isinstance(value, str) else _refuse(where, "a string", value)
-
-
-def _integer(value: object, where: str) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else _refuse(where, "an integer", value)
-
-
-def _figure(value: object, where: str) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        _refuse(where, "a number or null", value)
-    try:
-        return float(value)
-    except OverflowError:
-        _refuse(where, "a number that a float can hold", value)
-
-
-def _refuse(where: str, asked: str, found: object) -> NoReturn:
-    raise InputError(f"verdict.json: {where}: asked for {asked}; found {_show(found)}")
-
-
-def _show(value: object) -> str:
-    words = repr(value)
-    return words if len(words) <= 40 else f"{words[:37]}..."
+    def __post_init__(self) -> None:
+        if not self.axes or any(len(set(values)) < len(values) or not values for values in self.axes.values()):
+            raise InputError(f"a sweep needs axes with values that differ; found {dict(self.axes)}")
+        found = [dict(condition.values) for condition in self.conditions]
+        asked = [dict(zip(self.axes, point, strict=True)) for point in product(*self.axes.values())]
+        if found != asked:
+            raise InputError(f"a sweep over {list(self.axes)} needs the conditions {asked}; found {found}")

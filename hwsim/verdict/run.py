@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from hwsim.contracts.device import DeviceSpec
 from hwsim.contracts.parameters import Parameters
 from hwsim.training import Trainer, TrainingState, load_state, save_state
 
+from .document import run_document, run_from
 from .evaluation import Evaluator
-from .record import MethodRun, Metrics, run_document, run_from
+from .record import KINDS, MethodRun, Metrics, UpdateCost
 
 Report = Callable[[int, float, float], None]
 """Told (step, last deployed loss, last mean rho) after every step."""
@@ -56,6 +58,7 @@ def run_method(
         OSError: the checkpoint cannot be written.
     """
     began = time.monotonic()
+    run = replace(run, kind=KINDS[trainer.rule.kind])
     state = trainer.start(theta)
     if resume and checkpoint.exists():
         state, notes = load_state(checkpoint)
@@ -73,6 +76,7 @@ def run_method(
         due = state.step % every == 0 or state.step == steps or state.diverged
         if due and (not run.step or run.step[-1] < state.step):
             run = _evaluated(run, state, evaluator(state.theta), evaluator.task.chance)
+            run = replace(run, update=_update(state, trainer.device.spec))
             run = replace(run, seconds=earlier + time.monotonic() - began)
             save()
         if state.diverged and run.diverged_at is None:
@@ -93,3 +97,19 @@ def _evaluated(run: MethodRun, state: TrainingState, metrics: Metrics, chance: f
     lost = not math.isfinite(metrics.loss_deployed) or (learned and metrics.loss_deployed > chance)
     run = run.append(state.step, metrics)
     return replace(run, diverged_at=state.step) if lost and run.diverged_at is None else run
+
+
+def _update(state: TrainingState, spec: DeviceSpec) -> UpdateCost | None:
+    """What one update took, the mean over all that were tried; None before the first."""
+    tried = state.step + state.diverged
+    if not tried:
+        return None
+    cost, joules = state.cost, state.cost.joules(spec)
+    return UpdateCost(
+        settles=cost.settles / tried,
+        steps=cost.steps / tried,
+        reads=cost.reads / tried,
+        writes=cost.writes / tried,
+        seconds=cost.seconds(spec) / tried,
+        joules=None if joules is None else joules / tried,
+    )
