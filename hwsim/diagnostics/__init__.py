@@ -1,5 +1,6 @@
-"""What is going on in a relaxation: residual, equilibrium, spectral radius, growth of nearby trajectories."""
+"""What is going on in a relaxation: residual, equilibrium, spectral radius, log-norm, growth of nearby trajectories."""
 
+from .contraction import Norm, log_norm
 from .equilibrium import DIRECT_LIMIT, Equilibrium, find_equilibrium, in_float64, residual, solve_linearised
 from .spectrum import spectral_radius
 from .twins import twin_exponent
@@ -7,8 +8,10 @@ from .twins import twin_exponent
 __all__ = [
     "DIRECT_LIMIT",
     "Equilibrium",
+    "Norm",
     "find_equilibrium",
     "in_float64",
+    "log_norm",
     "residual",
     "solve_linearised",
     "spectral_radius",

@@ -30,11 +30,13 @@ def save_state(path: Path, state: TrainingState, notes: dict[str, Any]) -> None:
         **{f"first/{name}": block for name, block in state.moments.first.items()},
         **{f"second/{name}": block for name, block in state.moments.second.items()},
         **{f"device/{name}": array for name, array in state.device.items()},
+        **{f"free/{name}": block for name, block in (state.free or {}).items()},
     }
     header = {
         "step": state.step,
         "count": state.moments.count,
         "frozen": sorted(state.theta.frozen),
+        "free_frozen": None if state.free is None else sorted(state.free.frozen),
         "cost": asdict(state.cost),
         "diverged": state.diverged,
         "notes": notes,
@@ -60,17 +62,21 @@ def load_state(path: Path) -> tuple[TrainingState, dict[str, Any]]:
         def group(prefix: str) -> dict[str, Any]:
             return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
+        # a state without a constraint, and any saved before there were some, has no free parameters
+        free_frozen = header.get("free_frozen")
+        moved = frozen if free_frozen is None else free_frozen
         state = TrainingState(
             step=header["step"],
             theta=Parameters(group("theta/"), frozen=frozen),
             moments=AdamState(
-                first=Parameters(group("first/"), frozen=frozen),
-                second=Parameters(group("second/"), frozen=frozen),
+                first=Parameters(group("first/"), frozen=moved),
+                second=Parameters(group("second/"), frozen=moved),
                 count=header["count"],
             ),
             device=group("device/"),
             cost=Cost(**header["cost"]),
             diverged=header["diverged"],
+            free=None if free_frozen is None else Parameters(group("free/"), frozen=free_frozen),
         )
     except FileNotFoundError:
         raise ResumeError(f"there is nothing to resume at {path}") from None

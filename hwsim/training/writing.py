@@ -25,6 +25,11 @@ class Writer(ABC):
     def needs(self) -> frozenset[Capability]:
         """What the device must offer."""
 
+    @property
+    @abstractmethod
+    def shadow(self) -> bool:
+        """Whether a digital shadow copy is what gets programmed; else the device holds the only copy."""
+
     @abstractmethod
     def begin(self, device: Device, theta: Parameters) -> Parameters:
         """The parameters with which training starts."""
@@ -53,6 +58,10 @@ class Reprogram(Writer):
     @property
     def needs(self) -> frozenset[Capability]:
         return frozenset()
+
+    @property
+    def shadow(self) -> bool:
+        return True
 
     def begin(self, device: Device, theta: Parameters) -> Parameters:
         return theta
@@ -94,6 +103,10 @@ class OpenLoopPulses(Writer):
     @property
     def needs(self) -> frozenset[Capability]:
         return frozenset({Capability.ADJUST})
+
+    @property
+    def shadow(self) -> bool:
+        return False
 
     def begin(self, device: Device, theta: Parameters) -> Parameters:
         return theta | device.program(theta)  # what is frozen is known to theta, not to a device
