@@ -1,9 +1,11 @@
 """Things that can be programmed and relaxed."""
 
 from .engines import Deployment, Engine, Settled, Stepwise, Stretch
+from .feedback import SeparateFeedback
 from .fused import Fused
 from .imperfections import ADC, Imperfection, ThermalNoise
 from .integrators import Euler, Exponential, Heun, Integrator
+from .ladder import audit_ladder
 from .presets import (
     PRESETS,
     Preset,
@@ -29,11 +31,13 @@ __all__ = [
     "Imperfection",
     "Integrator",
     "Preset",
+    "SeparateFeedback",
     "Settled",
     "SimulatedDevice",
     "Stepwise",
     "Stretch",
     "ThermalNoise",
+    "audit_ladder",
     "discrete_board_12bit",
     "ecram_crossbar",
     "ideal",

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeAlias, final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Inexact, Int
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.noise import NoisePath, Stream
@@ -42,7 +42,7 @@ class Deployment:
     backward_propagator: Propagator
 
 
-Rails: TypeAlias = Float[Array, "L N"] | None
+Rails: TypeAlias = Inexact[Array, "L N"] | None
 """[1, N] for all lanes or [B, N]; None for none."""
 
 
@@ -65,7 +65,7 @@ class Stretch:
 
     x: Float[Array, "B M"]
     steps: int
-    force: Float[Array, "B N"] | Float[Array, "steps B N"] | None
+    force: Inexact[Array, "B N"] | Inexact[Array, "steps B N"] | None
     correct_at: Float[Array, "B N"] | None
     low: Rails
     high: Rails
@@ -87,9 +87,9 @@ class Settled:
         limited: [B] whether a rail or a slew limit held a unit that is not clamped, at any step.
     """
 
-    final: Float[Array, "B N"]
-    before: Float[Array, "B N"]
-    states: Float[Array, "K1 B N"] | None
+    final: Inexact[Array, "B N"]
+    before: Inexact[Array, "B N"]
+    states: Inexact[Array, "K1 B N"] | None
     limited: Bool[Array, " B"]
 
 
@@ -102,6 +102,7 @@ def largest_change(slew: Float[Array, " N"], stretch: Stretch) -> Float[Array, "
 
 class Engine(ABC):
     """Runs phases on one chip. All states are [B, N] in the deployment's dtype; BLAS is held to one thread.
+    `Stepwise` also runs complex ones, of the same precision.
 
     One step, with the chip's rate, offset and slew and xi ~ N(0, I) from the noise path (stream THERMAL):
 
@@ -114,12 +115,12 @@ class Engine(ABC):
         """Take up a chip, its parameters and a way to step."""
 
     @abstractmethod
-    def relax(self, z: Float[Array, "B N"], stretch: Stretch) -> Settled:
+    def relax(self, z: Inexact[Array, "B N"], stretch: Stretch) -> Settled:
         """Run one phase from z."""
 
     @abstractmethod
     def relax_transpose(
-        self, a: Float[Array, "B N"], at: Float[Array, "B N"] | Float[Array, "T1 B N"], stretch: Stretch
+        self, a: Inexact[Array, "B N"], at: Float[Array, "B N"] | Float[Array, "T1 B N"], stretch: Stretch
     ) -> Settled:
         """Run one phase of the linear transposed response around `at` ([B, N], or [steps + 1, B, N] played back):
 
@@ -134,6 +135,8 @@ class Engine(ABC):
 class Stepwise(Engine):
     """One call of the substrate per step, in NumPy: any physics, any integrator; the plain text of the contract.
 
+    Complex states run where the physics is holomorphic; J is taken at real states, and acts on their two parts apart.
+
     Lanes that are twins agree to rounding here, and to the bit only where the BLAS treats their rows alike.
     """
 
@@ -145,7 +148,7 @@ class Stepwise(Engine):
         self._offset = drawn.chip.offset.astype(deployment.dtype)
         self._slew = (deployment.integrator.eps * drawn.chip.slew).astype(deployment.dtype)
 
-    def relax(self, z: Float[Array, "B N"], stretch: Stretch) -> Settled:
+    def relax(self, z: Inexact[Array, "B N"], stretch: Stretch) -> Settled:
         def flow(z: Array, step: int) -> Array:
             return self._flow(z, stretch) + self._offset + _force(stretch, step)
 
@@ -153,13 +156,13 @@ class Stepwise(Engine):
         return self._run(z, flow, self._deployment.propagator, slew, stretch)
 
     def relax_transpose(
-        self, a: Float[Array, "B N"], at: Float[Array, "B N"] | Float[Array, "T1 B N"], stretch: Stretch
+        self, a: Inexact[Array, "B N"], at: Float[Array, "B N"] | Float[Array, "T1 B N"], stretch: Stretch
     ) -> Settled:
         physics, last = self._deployment.backwards.physics, stretch.steps - 1
         gains = at if at.ndim == 3 else np.broadcast_to(at, (last + 1, *at.shape))
 
         def flow(a: Array, step: int) -> Array:
-            transposed = physics.cotangent(a, gains[last - step], stretch.x, self._real_backwards)
+            transposed = _by_parts(physics.cotangent, a, gains[last - step], stretch.x, self._real_backwards)
             return transposed + _force(stretch, step)
 
         return self._run(a, flow, self._deployment.backward_propagator, None, stretch)
@@ -171,7 +174,7 @@ class Stepwise(Engine):
         if at is None:
             return total
         v, rest = z - at, (at, stretch.x, self._real)
-        return total - physics.tangent(v, *rest) + physics.cotangent(v, *rest)
+        return total - _by_parts(physics.tangent, v, *rest) + _by_parts(physics.cotangent, v, *rest)
 
     def _run(
         self,
@@ -202,6 +205,13 @@ class Stepwise(Engine):
         return Settled(final=z, before=before, states=states, limited=limited)
 
 
+def _by_parts(product: Callable[..., Array], v: Array, *rest: Any) -> Array:
+    """A real linear map of v, complex or not."""
+    if not np.iscomplexobj(v):
+        return product(v, *rest)
+    return product(v.real, *rest) + 1j * product(v.imag, *rest)
+
+
 def _force(stretch: Stretch, step: int) -> Array | float:
     if stretch.force is None:
         return 0.0
@@ -226,11 +236,18 @@ def _within(z: Array, stretch: Stretch) -> Array:
 def _released(z: Array, flow: Flow, low: Array, high: Array) -> Array:
     """The field without what only presses against a rail or a clamp: a push that is a matrix would pass it on."""
     total = flow(z)
-    pressed = (low == high) | ((z >= high) & (total > 0)) | ((z <= low) & (total < 0))
+    pressed = low == high
+    if not np.iscomplexobj(z):
+        pressed = pressed | ((z >= high) & (total > 0)) | ((z <= low) & (total < 0))
     return np.where(pressed, 0.0, total).astype(total.dtype)
 
 
-def between(z: Float[Array, "B N"], low: Array, high: Array) -> tuple[Float[Array, "B N"], Bool[Array, " B"]]:
-    """z kept between the rails, and the lanes in which a unit that is not clamped met one. NaN stays."""
+def between(z: Inexact[Array, "B N"], low: Array, high: Array) -> tuple[Inexact[Array, "B N"], Bool[Array, " B"]]:
+    """z kept between the rails, and the lanes in which a unit that is not clamped met one. NaN stays.
+
+    Complex states know clamps, and no rails.
+    """
+    if np.iscomplexobj(z):
+        return np.where(low == high, high, z), np.zeros(len(z), bool)
     held = np.where(z > high, high, np.where(z < low, low, z))
     return held, ((held != z) & (low < high) & ~np.isnan(z)).any(axis=1)

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Inexact
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.errors import InputError
@@ -278,14 +278,17 @@ class Hardware:
 
     def read(
         self,
-        z: Float[Array, "K B N"],
-        before: Float[Array, "K B N"],
+        z: Inexact[Array, "K B N"],
+        before: Inexact[Array, "K B N"],
         lanes: Lanes,
         phase: int,
         first: int,
         every: int,
-    ) -> tuple[Float[Array, "K B N"], Bool[Array, " B"]]:
-        """States `first`, `first + every`, ... of a phase as they are read, and the lanes in which a read clipped."""
+    ) -> tuple[Inexact[Array, "K B N"], Bool[Array, " B"]]:
+        """States `first`, `first + every`, ... of a phase as they are read, and the lanes in which a read clipped.
+
+        Stages read real states; complex ones pass where there are none.
+        """
         clipped = np.zeros(z.shape[1], bool)
         for k, (index, stage) in enumerate(self._readouts):
             deviates = lanes.deviates(Stream.READOUT + 16 * k, first=first, phase=phase, every=every)

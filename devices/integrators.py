@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Inexact
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.errors import InputError
@@ -33,7 +33,7 @@ class Propagator:
     push: Float[Array, " N"] | Float[Array, "N N"]
     amplitude: Noise
 
-    def pushed(self, flow: Float[Array, "B N"]) -> Float[Array, "B N"]:
+    def pushed(self, flow: Inexact[Array, "B N"]) -> Inexact[Array, "B N"]:
         """`push flow` for every lane."""
         return _spread(self.push, flow)
 
@@ -87,13 +87,13 @@ class Integrator(ABC):
 
     def step(
         self,
-        z: Float[Array, "B N"],
+        z: Inexact[Array, "B N"],
         flow: Flow,
         propagator: Propagator,
         noise: Float[Array, "B N"] | float,
         slew: Float[Array, " N"] | None,
         within: Flow,
-    ) -> tuple[Float[Array, "B N"], Bool[Array, " B"]]:
+    ) -> tuple[Inexact[Array, "B N"], Bool[Array, " B"]]:
         """The next state before its rails, and the lanes in which the slew limit held a unit.
 
         Args:
@@ -136,13 +136,13 @@ class Heun(Integrator):
 
     def step(
         self,
-        z: Float[Array, "B N"],
+        z: Inexact[Array, "B N"],
         flow: Flow,
         propagator: Propagator,
         noise: Float[Array, "B N"] | float,
         slew: Float[Array, " N"] | None,
         within: Flow,
-    ) -> tuple[Float[Array, "B N"], Bool[Array, " B"]]:
+    ) -> tuple[Inexact[Array, "B N"], Bool[Array, " B"]]:
         first, held = _limited(propagator.pushed(flow(z)), slew)
         second, held_again = _limited(propagator.pushed(flow(within(z + first + noise))), slew)
         return z + (first + second) / 2.0 + noise, held | held_again

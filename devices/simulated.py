@@ -22,7 +22,7 @@ from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates.chip import Chip, DrawnSubstrate
 
 from .description import described
-from .engines import Deployment, Engine, Settled, Stretch, between
+from .engines import Deployment, Engine, Settled, Stepwise, Stretch, between
 from .fused import engine_for
 from .hardware import Hardware
 from .holding import KEYS, Holding
@@ -40,12 +40,15 @@ SIMULATED = frozenset(
         Capability.TRANSPOSE,
         Capability.PLAYBACK,
         Capability.CORRECT,
+        Capability.COMPLEX,
         Capability.TWINS,
         Capability.REPLAYABLE_NOISE,
         Capability.MODEL,
     }
 )
-"""What every simulator can do. Pass fewer to stand for hardware that cannot; pulsed updates add `adjust`."""
+"""What a simulator can do. Pass fewer to stand for hardware that cannot. Two follow from the chip: pulsed updates add
+`adjust`, and what is not holomorphic (a nonlinearity with a corner, rails, a slew limit, a readout stage) takes
+`complex` away."""
 
 
 @final
@@ -59,10 +62,12 @@ class SimulatedDevice(Device):
         scale: volt, siemens and second of one dimensionless unit; a substrate in physical units has its own.
         start: how the deployed settling begins.
         imperfections: of the chip; those that act at one place act in this order.
-        capabilities: what rules may use, a subset of `SIMULATED`.
+        capabilities: what rules may use at most, a subset of `SIMULATED`; `spec` says what is left of them on this
+            chip.
         ranges: block -> (lowest, highest) value that may be programmed, within those of the substrate.
         tolerance: residual below which a lane counts as settled.
-        dtype: float32 or float64, of states and of what is programmed.
+        dtype: float32 or float64, of states and of what is programmed. Complex states are of the same precision, and
+            go step by step whatever the engine.
         threads: over lanes; results do not depend on it.
         integrator: how a step is made of the field.
         engine: what runs the steps; the fastest one for the substrate unless told.
@@ -137,6 +142,8 @@ class SimulatedDevice(Device):
         self._carried: Array | None = None
         if self._hardware.adjustable:
             capabilities = capabilities | {Capability.ADJUST}
+        if not (self._drawn.holomorphic and self._hardware.read_error() is None):
+            capabilities = capabilities - {Capability.COMPLEX}
         self._spec = DeviceSpec(
             units=substrate.units,
             inputs=substrate.inputs,
@@ -151,6 +158,7 @@ class SimulatedDevice(Device):
             noise_floor=self._hardware.read_error(),
             power=power,
             reciprocal=substrate.reciprocal,
+            unfactored=substrate.unfactored,
             exact_writes=self._hardware.exact_writes,
             mismatch=self._hardware.mismatch,
         )
@@ -230,7 +238,8 @@ class SimulatedDevice(Device):
     def relax(self, plan: Plan, *, noise: NoisePath | PhysicalNoise) -> tuple[Relaxation, ...]:
         self._spec.check_plan(plan)
         lanes = self._lanes(plan, noise)
-        final, results = self._run(self._start(plan, lanes), plan, lanes)
+        dtype = self._dtype_of(plan)
+        final, results = self._run(self._start(plan, lanes).astype(dtype, copy=False), plan, lanes)
         if plan.fresh:
             self._carried = final.copy()  # what was read belongs to the reader
         return results
@@ -249,11 +258,13 @@ class SimulatedDevice(Device):
             raise InputError(
                 "relax_transpose begins at Rest() or At(...), and is linear: leave out correct_at and clamp"
             )
-        at = np.asarray(at, self._dtype)
+        if np.iscomplexobj(at):
+            raise InputError("relax_transpose is the response around a real state; found complex numbers in at")
+        at, dtype = np.asarray(at, self._dtype), self._dtype_of(plan)
         self._check_at(at, plan)
-        start = np.zeros((plan.lanes, self._spec.units), self._dtype)
+        start = np.zeros((plan.lanes, self._spec.units), dtype)
         if isinstance(plan.start, At):
-            start = np.asarray(plan.start.state, self._dtype)
+            start = np.asarray(plan.start.state, dtype)
         _, results = self._run(start, plan, self._lanes(plan, noise), at)
         return results
 
@@ -326,17 +337,29 @@ class SimulatedDevice(Device):
         with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
             root = self._hardware.noise_root(self._drawn, held)
             propagator = self._integrator.propagator(self._drawn, held, root)
-            self._engine.program(
-                Deployment(
-                    drawn=self._drawn,
-                    backwards=replace(self._drawn, driven_backwards=True),
-                    theta=held,
-                    dtype=self._dtype,
-                    integrator=self._integrator,
-                    propagator=propagator,
-                    backward_propagator=propagator.transposed(),
-                )
+            self._deployment = Deployment(
+                drawn=self._drawn,
+                backwards=replace(self._drawn, driven_backwards=True),
+                theta=held,
+                dtype=self._dtype,
+                integrator=self._integrator,
+                propagator=propagator,
+                backward_propagator=propagator.transposed(),
             )
+            self._engine.program(self._deployment)
+
+    def _engine_for(self, dtype: np.dtype[Any]) -> Engine:
+        """The engine, or for complex states the one that runs any physics."""
+        if dtype == self._dtype:
+            return self._engine
+        plain = Stepwise()
+        plain.program(self._deployment)
+        return plain
+
+    def _dtype_of(self, plan: Plan) -> np.dtype[Any]:
+        """Of the states of a plan: complex where something is that it starts at or puts in."""
+        carried = self._carried is not None and isinstance(plan.start, Carry) and np.iscomplexobj(self._carried)
+        return np.result_type(self._dtype, np.complex64) if carried or plan.is_complex else self._dtype
 
     def _run(self, z: Array, plan: Plan, lanes: Lanes, at: Array | None = None) -> tuple[Array, tuple[Relaxation, ...]]:
         """A plan from z, or the response around `at` to it: the analog end state, and what was read."""
@@ -362,20 +385,20 @@ class SimulatedDevice(Device):
         self, z: Array, plan: Plan, lanes: Lanes, at: Array | None
     ) -> tuple[Array, tuple[Relaxation, ...]]:
         """All phases of a plan back to back, all lanes at the same moment."""
-        engine = self._engine
+        dtype, engine = z.dtype, self._engine_for(z.dtype)
         x, drive_clipped = self._hardware.drive(np.asarray(plan.inputs, self._dtype), lanes.path)
         processes = self._hardware.begin(lanes)
         results = []
         for index, phase in enumerate(plan.phases):
-            low, high = self._rails(phase, plan.lanes) if at is None else (None, None)
+            low, high = self._rails(phase, plan.lanes, dtype) if at is None else (None, None)
             if phase.displace is not None:
-                z = z + np.asarray(phase.displace, self._dtype)
+                z = z + np.asarray(phase.displace, dtype)
             clipped = drive_clipped
             if low is not None and high is not None:
                 z, over = between(z, low, high)
                 clipped = clipped | over
             if phase.clamp is not None:
-                values, over = self._clamped(phase.clamp)
+                values, over = self._clamped(phase.clamp, dtype)
                 z = np.array(z)
                 z[:, phase.clamp[0]] = values  # a value that is no number makes the lane diverge
                 clipped = clipped | over
@@ -383,7 +406,7 @@ class SimulatedDevice(Device):
             stretch = Stretch(
                 x=np.asarray(x, self._dtype),
                 steps=phase.steps,
-                force=_total(phase.force, current, self._dtype),
+                force=_total(phase.force, current, dtype),
                 correct_at=None if phase.correct_at is None else np.asarray(phase.correct_at, self._dtype),
                 low=low,
                 high=high,
@@ -403,7 +426,7 @@ class SimulatedDevice(Device):
     def _read(self, settled: Settled, phase: Phase, index: int, lanes: Lanes, clipped: Bool[Array, " B"]) -> Relaxation:
         """What the digital side sees. The residual is the analog one, which a simulator knows better than its ADC."""
         z, hardware = settled.final, self._hardware
-        change = z - settled.before
+        change = np.abs(z - settled.before)
         residual = np.sqrt(np.einsum("bn,bn->b", change, change) / self._spec.units) / self._spec.step_size
         outcome = np.where(residual <= self._spec.tolerance, Outcome.SETTLED, Outcome.UNSETTLED)
         final, over = hardware.read(z[None], settled.before[None], lanes, index, phase.steps, 1)
@@ -418,21 +441,23 @@ class SimulatedDevice(Device):
         outcome = np.where(np.isfinite(z).all(axis=1), outcome, Outcome.DIVERGED)
         return Relaxation(final=final[0].astype(z.dtype, copy=False), states=states, residual=residual, outcome=outcome)
 
-    def _rails(self, phase: Phase, lanes: int) -> tuple[Array | None, Array | None]:
+    def _rails(self, phase: Phase, lanes: int, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
         """What keeps the state in: the chip's rails, and on clamped units their value from both sides."""
         chip = self._hardware.chip
         if not chip.railed and phase.clamp is None:
             return None, None
-        low, high = chip.low.astype(self._dtype)[None], chip.high.astype(self._dtype)[None]
+        low, high = chip.low.astype(dtype)[None], chip.high.astype(dtype)[None]
         if phase.clamp is not None:
             low, high = (np.repeat(rail, lanes, axis=0) for rail in (low, high))
-            low[:, phase.clamp[0]] = high[:, phase.clamp[0]] = self._clamped(phase.clamp)[0]
+            low[:, phase.clamp[0]] = high[:, phase.clamp[0]] = self._clamped(phase.clamp, dtype)[0]
         return low, high
 
-    def _clamped(self, clamp: tuple[Array, Array]) -> tuple[Array, Bool[Array, " B"]]:
+    def _clamped(self, clamp: tuple[Array, Array], dtype: np.dtype[Any]) -> tuple[Array, Bool[Array, " B"]]:
         """The values at which units are clamped, no further than their rails, and the lanes in which one was."""
-        units, asked = np.asarray(clamp[0]), np.asarray(clamp[1], self._dtype)
+        units, asked = np.asarray(clamp[0]), np.asarray(clamp[1], dtype)
         chip = self._hardware.chip
+        if dtype != self._dtype:
+            return asked, np.zeros(len(asked), bool)  # complex: no rails
         values = np.clip(asked, chip.low[units], chip.high[units]).astype(self._dtype)
         return values, ((values != asked) & ~np.isnan(asked)).any(axis=1)
 
@@ -442,7 +467,7 @@ class SimulatedDevice(Device):
             case Rest():
                 return np.zeros(shape, self._dtype)
             case At(state):
-                return np.asarray(state, self._dtype)
+                return np.asarray(state, self._dtype_of(plan))
             case RandomStart(sigma):
                 draws = lanes.path.normals(Stream.START, lanes.ids, units=self._spec.units, repeats=lanes.repeats)
                 return (sigma * draws[0]).astype(self._dtype)

@@ -1,4 +1,4 @@
-"""How the *transposed* response of a settled network is got from hardware: three roads to the same linear response.
+"""How the *transposed* response of a settled network is got from hardware: roads to the same linear response.
 
 A rule stimulates the network around its free state with a signal c and needs the response of the transposed dynamics,
 `h <- h + eps J^T h` for a kick, `a <- a + eps (J^T a + c)` for a nudge. Natural dynamics respond with J instead of J^T,
@@ -12,15 +12,20 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Int
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.device import Capability, Device
+from hwsim.contracts.errors import InputError
 from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.plan import At, Phase, Plan, Relaxation, Rest, Start
 from hwsim.contracts.task import Batch
+
+from .contrast import Centered, Contrast
+from .probing import Probing, direction
+from .stopping import Settling
 
 SATURATED = 1e-6
 """Smallest metric of a unit, against the largest in its sample, by which a signal is divided."""
@@ -41,15 +46,49 @@ class Stimulus:
         signal: [B, N] c, loss units per state unit.
         form: nudge or kick.
         amplitude: Euclidean length of the stimulus of one sample, state units (per time constant for a nudge).
-        steps: Euler steps of the probe.
+        steps: Euler steps of the probe; for a nudge, `Settling` goes on until the response has settled.
         record: keep every `record`-th state; 0 keeps none.
+        earlier: [steps, B, N] further kicks along the way, units of the signal: with D = 1 + eps J around the free
+            state, the response is `h_0 = c`, `h_{j+1} = D^T h_j + earlier[j]`. Put in as a force earlier / eps
+            (capability `waveform`), which Euler steps turn into the kick and other integrators to first order in eps.
+            The longest of all kicks of a sample, c included, then has length `amplitude`.
+        contrast: which multiples of the stimulus run, and how the response is read from them.
+
+    Raises:
+        InputError: further kicks of a nudge, or not one for each step; a kick, or a recording, that is to settle.
     """
 
     signal: Float[Array, "B N"]
     form: Form
     amplitude: float
-    steps: int
+    steps: int | Settling
     record: int = 0
+    earlier: Float[Array, "steps B N"] | None = None
+    contrast: Contrast = Centered()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, Settling) and (self.form is Form.KICK or self.record):
+            raise InputError(
+                "a probe goes on until it has settled only as an unrecorded nudge; "
+                f"found {self.form} with record={self.record}: give it a number of steps"
+            )
+        if self.earlier is None:
+            return
+        if self.form is Form.NUDGE:
+            raise InputError("kicks along the way belong to a kick: leave out earlier, or use Form.KICK")
+        if tuple(self.earlier.shape) != (self.steps, *self.signal.shape):
+            raise InputError(
+                f"kicks along the way come one for each step, {[self.steps, *self.signal.shape]}; "
+                f"found {list(self.earlier.shape)}"
+            )
+
+    @property
+    def needs(self) -> Needs:
+        """What it needs of a device, besides what its road needs."""
+        needed = {Capability.DISPLACE} if self.form is Form.KICK else set()
+        needed |= {Capability.WAVEFORM} if self.earlier is not None else set()
+        stop = self.steps.needs if isinstance(self.steps, Settling) else Needs()
+        return Needs(capabilities=frozenset(needed)) | self.contrast.needs | stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +99,28 @@ class Response:
         final: [B, N] after the last step.
         states: [K + 1, B, N] recorded, or None.
         cost: what it took.
+        steps: [B] steps that each sample was probed for.
+        residual: [B] mean residual of the last stretch (see `Settling`); None where the steps were given.
     """
 
     final: Float[Array, "B N"]
     states: Float[Array, "K1 B N"] | None
     cost: Cost
+    steps: Int[Array, " B"]
+    residual: Float[Array, " B"] | None = None
 
 
 class Probe(ABC):
-    """One road to the transposed response, centered over +/- the stimulus.
+    """One road to the transposed response. The response is read by the stimulus's contrast, centered unless told.
 
     The stimulus of each sample is the signal's direction at a stated length, since what a device can resolve is set by
     its noise floor and what stays linear by its nonlinearity, neither by how small a loss gradient happens to be:
 
         response = |s| (z_{+} - z_{-}) / (2 amplitude),      stimulus = +/- amplitude s / |s|
 
-    The pair runs side by side as lanes of one plan, under independent noise (repeats 1 and 2) or, with `shared_noise`,
-    the same (capability `twins`), which cancels in the difference.
+    The runs of a contrast go side by side as lanes of one plan, under independent noise (repeats 1, 2, ...) or, with
+    `shared_noise`, the same (capability `twins`), which cancels in the difference. A sample whose signals are all zero
+    answers zero.
     """
 
     shared_noise: bool
@@ -86,7 +130,54 @@ class Probe(ABC):
     def needs(self) -> Needs:
         """What the device must offer."""
 
+    @property
     @abstractmethod
+    def corrected(self) -> bool:
+        """Whether the network settles under the asymmetric-EP dynamics around the free state."""
+
+    @property
+    @abstractmethod
+    def backwards(self) -> bool:
+        """Whether the couplings are driven backwards, linearly, so that states are the response itself."""
+
+    @abstractmethod
+    def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
+        """S by which the signal is divided and the response multiplied; None for 1."""
+
+    @final
+    def begin(
+        self,
+        device: Device,
+        theta: Parameters,
+        batch: Batch,
+        at: Float[Array, "B N"],
+        stimulus: Stimulus,
+        noise: NoisePath,
+    ) -> Probing:
+        """The probe as a thing to be stepped by hand; arguments as for `respond`. Nothing runs yet."""
+        metric, signal, earlier = self.metric(device, theta, at), stimulus.signal, stimulus.earlier
+        if metric is not None:
+            signal = signal / metric
+            earlier = None if earlier is None else earlier / metric
+        unit, along, length = direction(signal, earlier)
+        nudged, scale = stimulus.form is Form.NUDGE, length / stimulus.amplitude
+        known = not self.shared_noise and (nudged or self.backwards)
+        return Probing(
+            device=device,
+            batch=batch,
+            at=at,
+            points=stimulus.contrast.points(batch.ids, noise, known=known),
+            stimulus=stimulus.amplitude * unit,
+            earlier=None if along is None else (stimulus.amplitude / device.spec.step_size) * along,
+            nudged=nudged,
+            scale=scale if metric is None else metric * scale,
+            corrected=self.corrected,
+            backwards=self.backwards,
+            shared_noise=self.shared_noise,
+            noise=noise,
+        )
+
+    @final
     def respond(
         self,
         device: Device,
@@ -104,61 +195,42 @@ class Probe(ABC):
             stimulus: what is put in.
             noise: the rule's noise path.
         """
+        probing = self.begin(device, theta, batch, at, stimulus, noise)
+        if isinstance(stimulus.steps, Settling):
+            return _until_settled(probing, stimulus.signal, stimulus.steps)
+        run, cost = probing.step(stimulus.steps, record=stimulus.record)
+        return Response(
+            final=probing.response(run.final),
+            states=None if run.states is None else probing.response(run.states),
+            cost=cost,
+            steps=np.full(len(batch), stimulus.steps),
+        )
+
+
+def _until_settled(probing: Probing, signal: Float[Array, "B N"], stop: Settling) -> Response:
+    """Stretches, each of the samples that have not settled yet."""
+    xp, eps, lanes = namespace(signal), probing.device.spec.step_size, len(signal)
+    response, size = xp.zeros_like(signal), xp.sqrt(xp.sum(signal * signal, axis=1))
+    residual, taken = xp.zeros_like(size), np.zeros(lanes, np.int64)
+    cost, left, after, done, stretch = Cost(), np.arange(lanes), None, 0, 0
+    while len(left) and done < stop.most:
+        steps, now = min(stop.every, stop.most - done), probing.taken(left)
+        run, spent = now.step(steps, after=after, stretch=stretch)
+        found = now.response(run.final)
+        with np.errstate(over="ignore", invalid="ignore"):  # what blows up has not settled
+            moved = found - response[left]
+            change = xp.sqrt(xp.sum(moved * moved, axis=1)) / (eps * steps)
+        response[left], taken[left] = found, done + steps
+        # no signal, no response: settled
+        residual[left] = xp.where(size[left] > 0.0, change / xp.where(size[left] > 0.0, size[left], 1.0), 0.0)
+        moving = np.flatnonzero(~np.asarray(residual[left] <= stop.tolerance))
+        after = run.final[(np.arange(probing.runs)[:, None] * len(left) + moving).ravel()]
+        left, done, stretch, cost = left[moving], done + steps, stretch + 1, cost + spent
+    return Response(final=response, states=None, cost=cost, steps=taken, residual=residual)
 
 
 def _twin_needs(shared_noise: bool) -> frozenset[Capability]:
     return frozenset({Capability.TWINS}) if shared_noise else frozenset()
-
-
-def _direction(signal: Float[Array, "B N"]) -> tuple[Float[Array, "B N"], Float[Array, "B 1"]]:
-    """The unit vector of each sample's signal, and its length; a zero signal has no direction and answers zero."""
-    xp = namespace(signal)
-    length = xp.sqrt(xp.sum(signal * signal, axis=1, keepdims=True))
-    return signal / xp.maximum(length, xp.full_like(length, xp.finfo(length.dtype).tiny)), length
-
-
-def _pair(batch: Batch, start: Start, phases: tuple[Phase, ...], shared_noise: bool) -> Plan:
-    """Both signs of a probe as 2 B lanes."""
-    xp = namespace(batch.inputs)
-    repeat = xp.ones_like(batch.ids)
-    return Plan(
-        inputs=xp.concat([batch.inputs, batch.inputs]),
-        ids=xp.concat([batch.ids, batch.ids]),
-        repeats=xp.concat([repeat, repeat if shared_noise else 2 * repeat]),
-        start=start,
-        phases=phases,
-    )
-
-
-def _phase(direction: Float[Array, "B N"], stimulus: Stimulus, at: Array | None = None) -> Phase:
-    """One phase with + the stimulus on the first B lanes and - on the others."""
-    xp = namespace(direction)
-    both = xp.concat([stimulus.amplitude * direction, -stimulus.amplitude * direction])
-    nudged = stimulus.form is Form.NUDGE
-    return Phase(
-        steps=stimulus.steps,
-        force=both if nudged else None,
-        displace=None if nudged else both,
-        correct_at=None if at is None else xp.concat([at, at]),
-        record=stimulus.record,
-    )
-
-
-def _response(run: Relaxation, lanes: int, scale: Array, cost: Cost) -> Response:
-    """Half the difference of the two signs, times `scale`."""
-    states = None if run.states is None else (run.states[:, :lanes] - run.states[:, lanes:]) * scale
-    return Response(final=(run.final[:lanes] - run.final[lanes:]) * scale, states=states, cost=cost)
-
-
-def _settle_pair(
-    device: Device, batch: Batch, at: Array, phase: Phase, shared_noise: bool, noise: NoisePath
-) -> tuple[Relaxation, Cost]:
-    """Probe from the loaded free state; a device that cannot load one settles freely first, and the cost is counted."""
-    if Capability.LOAD_STATE in device.spec.capabilities:
-        plan = _pair(batch, At(namespace(at).concat([at, at])), (phase,), shared_noise)
-    else:
-        plan = _pair(batch, device.spec.start, (Phase(steps=device.spec.horizon), phase), shared_noise)
-    return device.relax(plan, noise=noise)[-1], Cost.of(plan.phases, plan.lanes)
 
 
 @final
@@ -166,7 +238,8 @@ def _settle_pair(
 class Corrected(Probe):
     """Settle under `F(z) - (J - J^T)(z - at)`, whose Jacobian at `at` is J^T (asymmetric EP, arXiv:2602.03670).
 
-    Error O(amplitude^2) from the nonlinearity. Cost: 2 B settles of `steps`.
+    Error from the nonlinearity alone, as the contrast says; with `Contour` it is holomorphic asymmetric EP. Cost: a
+    settle of `steps` for each run of the contrast.
     """
 
     shared_noise: bool = False
@@ -175,19 +248,16 @@ class Corrected(Probe):
     def needs(self) -> Needs:
         return Needs(capabilities=frozenset({Capability.CORRECT}) | _twin_needs(self.shared_noise), from_free=True)
 
-    def respond(
-        self,
-        device: Device,
-        theta: Parameters,
-        batch: Batch,
-        at: Float[Array, "B N"],
-        stimulus: Stimulus,
-        noise: NoisePath,
-    ) -> Response:
-        direction, length = _direction(stimulus.signal)
-        phase = _phase(direction, stimulus, at)
-        run, cost = _settle_pair(device, batch, at, phase, self.shared_noise, noise)
-        return _response(run, len(batch), length / (2.0 * stimulus.amplitude), cost)
+    @property
+    def corrected(self) -> bool:
+        return True
+
+    @property
+    def backwards(self) -> bool:
+        return False
+
+    def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
+        return None
 
 
 @final
@@ -195,8 +265,8 @@ class Corrected(Probe):
 class Natural(Probe):
     """Natural dynamics of a reciprocal substrate, through its metric: `J^T = S J S^-1`.
 
-    Stimulate with `S^-1 c`, read `S` times the response, S held at 1e-6 of the sample's largest or more. Error
-    O(amplitude^2). Cost: 2 B settles of `steps`.
+    Stimulate with `S^-1 c`, read `S` times the response, S held at 1e-6 of the sample's largest or more. Error from the
+    nonlinearity alone, as the contrast says. Cost: a settle of `steps` for each run of the contrast.
     """
 
     shared_noise: bool = False
@@ -205,22 +275,48 @@ class Natural(Probe):
     def needs(self) -> Needs:
         return Needs(capabilities=_twin_needs(self.shared_noise), reciprocal=True, from_free=True)
 
-    def respond(
-        self,
-        device: Device,
-        theta: Parameters,
-        batch: Batch,
-        at: Float[Array, "B N"],
-        stimulus: Stimulus,
-        noise: NoisePath,
-    ) -> Response:
+    @property
+    def corrected(self) -> bool:
+        return False
+
+    @property
+    def backwards(self) -> bool:
+        return False
+
+    def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
         xp, metric = namespace(at), device.synapses.metric(at, theta)
         # a saturated unit neither answers nor drives: the floor keeps its stimulus finite, in whatever unit S is
-        metric = xp.maximum(metric, SATURATED * xp.max(metric, axis=1, keepdims=True))
-        direction, length = _direction(stimulus.signal / metric)
-        phase = _phase(direction, stimulus)
-        run, cost = _settle_pair(device, batch, at, phase, self.shared_noise, noise)
-        return _response(run, len(batch), metric * length / (2.0 * stimulus.amplitude), cost)
+        return xp.maximum(metric, SATURATED * xp.max(metric, axis=1, keepdims=True))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class VectorField(Probe):
+    """Natural dynamics as they are, on couplings that need not be reciprocal (arXiv:1808.04873): the response is that
+    of J, not J^T, whatever the amplitude. A nudge goes to `-J^-1 c` where the adjoint is `-J^-T c`; it is wrong by
+
+        J^-T c - J^-1 c  =  2 J^-T A J^-1 c,      A = (J - J^T) / 2
+
+    This is what hardware does that is nudged and read, and no more: biased, and right only where J is symmetric (not
+    merely reciprocal: a metric is left out). Cost: a settle of `steps` for each run of the contrast.
+    """
+
+    shared_noise: bool = False
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(capabilities=_twin_needs(self.shared_noise), from_free=True)
+
+    @property
+    def corrected(self) -> bool:
+        return False
+
+    @property
+    def backwards(self) -> bool:
+        return False
+
+    def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
+        return None
 
 
 @final
@@ -228,7 +324,8 @@ class Natural(Probe):
 class Transposed(Probe):
     """Drive the couplings backwards, linearly, with the unit gains held at the free state (capability `transpose`).
 
-    Exact at any amplitude without noise; nudged, it is dyadic EP (arXiv:2602.03670). Cost: 2 B settles of `steps`.
+    Exact at any amplitude without noise; nudged, it is dyadic EP (arXiv:2602.03670). Cost: a settle of `steps` for each
+    run of the contrast.
     """
 
     shared_noise: bool = False
@@ -237,18 +334,13 @@ class Transposed(Probe):
     def needs(self) -> Needs:
         return Needs(capabilities=frozenset({Capability.TRANSPOSE}) | _twin_needs(self.shared_noise))
 
-    def respond(
-        self,
-        device: Device,
-        theta: Parameters,
-        batch: Batch,
-        at: Float[Array, "B N"],
-        stimulus: Stimulus,
-        noise: NoisePath,
-    ) -> Response:
-        xp = namespace(at)
-        direction, length = _direction(stimulus.signal)
-        phase = _phase(direction, stimulus)
-        plan = _pair(batch, Rest(), (phase,), self.shared_noise)
-        (run,) = device.relax_transpose(xp.concat([at, at]), plan, noise=noise)
-        return _response(run, len(batch), length / (2.0 * stimulus.amplitude), Cost.of((phase,), plan.lanes))
+    @property
+    def corrected(self) -> bool:
+        return False
+
+    @property
+    def backwards(self) -> bool:
+        return True
+
+    def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
+        return None

@@ -139,7 +139,7 @@ def test_a_device_that_cannot_be_built_says_why():
         ({"imperfections": [Mismatch(gain=0.1, blocks=("Q",))]}, "Q"),
         ({"imperfections": [TelegraphNoise(0.1, 1e-6, 1e-6)] * 8}, "at most 7 noise processes; found 8"),
         ({"imperfections": [*ecram(), *ecram()]}, "at most 1 kinds of pulsed update; found 2"),
-        ({"capabilities": frozenset({Capability.COMPLEX})}, "cannot be told to offer .'complex'."),
+        ({"capabilities": frozenset({Capability.ADJUST})}, "cannot be told to offer .'adjust'."),
     ):
         with pytest.raises(InputError, match=says):
             SimulatedDevice(network, **{"horizon": T, **options})

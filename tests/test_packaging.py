@@ -76,7 +76,16 @@ def test_entry_points_resolve() -> None:
     for group, points in PROJECT["entry-points"].items():
         for name, target in points.items():
             module, _, attribute = target.partition(":")
-            assert getattr(importlib.import_module(module), attribute).__name__ == name, group
+            found = getattr(importlib.import_module(module), attribute)
+            # a rule is registered under its name in the catalogue, where it may be a class with other settings
+            assert attribute == name, group
+            assert callable(found), group
+
+
+def test_every_rule_of_the_catalogue_is_registered() -> None:
+    catalogue = vars(importlib.import_module("hwsim.learning_rules.catalogue"))
+    named = {name for name, made in catalogue.items() if callable(made) and name.islower() and name != "partial"}
+    assert named == PROJECT["entry-points"]["hwsim.learning_rules"].keys()
 
 
 def test_every_requirement_is_pinned_for_any_build() -> None:

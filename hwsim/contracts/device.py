@@ -60,6 +60,7 @@ class DeviceSpec:
         reciprocal: whether the couplings are reciprocal, so that `synapses.metric` exists.
         feedback: feedback block -> the block that it should mirror. `relax_transpose` drives the feedback array, which
             is programmed apart; without one it drives the couplings themselves backwards.
+        unfactored: blocks whose immediate influence `dF_i/dtheta` is no product of a gain and a presynaptic quantity.
         exact_writes: whether programming what is held changes nothing; False where writing is noisy.
         mismatch: largest relative error with which a force, and the response backwards, differ from the drawing's
             because time constants spread; 0 where they do not, or are not known to.
@@ -79,6 +80,7 @@ class DeviceSpec:
     power: float | None = None
     reciprocal: bool = False
     feedback: Mapping[str, str] = field(default_factory=dict)
+    unfactored: frozenset[str] = frozenset()
     exact_writes: bool = True
     mismatch: float = 0.0
 
@@ -153,6 +155,8 @@ class DeviceSpec:
         if isinstance(plan.start, At):
             self.require({Capability.LOAD_STATE}, "Start at a given state")
             self._check_lanes("the start state", plan.start.state, plan.lanes)
+        if plan.is_complex:
+            self.require({Capability.COMPLEX}, "A complex start, force, displacement or clamp")
         for phase in plan.phases:
             self.check_phase(phase, plan.lanes)
 
@@ -181,7 +185,8 @@ class DeviceSpec:
                 raise InputError(
                     f"a waveform over {phase.steps} steps must have as many rows; found {phase.force.shape[0]}"
                 )
-            self._check_lanes("force", phase.force[0], lanes)
+            if phase.steps:
+                self._check_lanes("force", phase.force[0], lanes)
         elif phase.force is not None:
             self._check_lanes("force", phase.force, lanes)
 

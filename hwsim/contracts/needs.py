@@ -20,6 +20,7 @@ class Needs:
         from_free: probes begin at the free state. A device that cannot load it must come to it again by settling from
             rest; from any other start it would come to another state.
         feedback: the device must have a feedback array that is programmed apart.
+        factored: the immediate influence of every block must be a product of a gain and a presynaptic quantity.
         final_loss: the rule looks at z_T alone and cannot serve a task that looks at states before it.
     """
 
@@ -28,6 +29,7 @@ class Needs:
     reciprocal: bool = False
     from_free: bool = False
     feedback: bool = False
+    factored: bool = False
     final_loss: bool = False
 
     def __or__(self, other: Needs) -> Needs:
@@ -37,6 +39,7 @@ class Needs:
             reciprocal=self.reciprocal or other.reciprocal,
             from_free=self.from_free or other.from_free,
             feedback=self.feedback or other.feedback,
+            factored=self.factored or other.factored,
             final_loss=self.final_loss or other.final_loss,
         )
 
@@ -51,6 +54,9 @@ class Needs:
             lacking.append("reciprocal couplings (a metric S with J^T = S J S^-1)")
         if self.feedback and not spec.feedback:
             lacking.append("a feedback array (couplings of its own that relax_transpose drives)")
+        if self.factored and spec.unfactored:
+            blocks = ", ".join(sorted(spec.unfactored))
+            lacking.append(f"a factored influence, gain times presynaptic quantity, of the blocks {blocks}")
         return sorted(lacking)
 
     def on(self, spec: DeviceSpec) -> frozenset[Capability]:

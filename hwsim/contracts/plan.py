@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Inexact, Int
 
 from .arrays import Array, namespace
 from .checks import whole
@@ -45,10 +45,10 @@ class At:
     """Start at a state that the digital side loads (capability `load_state`).
 
     Args:
-        state: [B, N], state units.
+        state: [B, N], state units; may be complex (capability `complex`).
     """
 
-    state: Float[Array, "B N"]
+    state: Inexact[Array, "B N"]
 
 
 Start: TypeAlias = Rest | RandomStart | Carry | At
@@ -59,6 +59,8 @@ Start: TypeAlias = Rest | RandomStart | Carry | At
 class Phase:
     """A stretch of `steps` Euler steps `z <- z + eps (F(z, x) + force)` under fixed conditions.
 
+    Force, displacement and clamped values may be complex (capability `complex`): the states then are, in all lanes.
+
     Args:
         steps: number of steps, >= 0.
         force: [B, N], or [steps, B, N] (capability `waveform`): a current added to F, state units per time constant.
@@ -67,18 +69,28 @@ class Phase:
         correct_at: [B, N]: asymmetric-EP dynamics `F(z) - (J - J^T)(z - at)` with J frozen at `at` (capability
             `correct`; Scurria et al., arXiv:2602.03670).
         record: keep every `record`-th state, the first included (capability `record`); 0 keeps none.
+
+    Raises:
+        InputError: a number of steps that is none, or a complex `correct_at`: the point is a free state.
     """
 
     steps: int
-    force: Float[Array, "B N"] | Float[Array, "steps B N"] | None = None
-    displace: Float[Array, "B N"] | None = None
-    clamp: tuple[Int[Array, " C"], Float[Array, "B C"]] | None = None
+    force: Inexact[Array, "B N"] | Inexact[Array, "steps B N"] | None = None
+    displace: Inexact[Array, "B N"] | None = None
+    clamp: tuple[Int[Array, " C"], Inexact[Array, "B C"]] | None = None
     correct_at: Float[Array, "B N"] | None = None
     record: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "record"):
             whole("a phase", name, getattr(self, name), least=0)
+        if _is_complex(self.correct_at):
+            raise InputError("correct_at is the free state around which J is frozen, and real; found complex numbers")
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether something complex is put in."""
+        return _is_complex(self.force, self.displace, None if self.clamp is None else self.clamp[1])
 
     def lane(self, b: int) -> Phase:
         """The phase of lane b alone."""
@@ -120,11 +132,19 @@ class Plan:
             raise InputError(
                 f"a plan over {lanes} inputs needs {lanes} sample ids (and repeats); found {len(self.ids)}"
             )
+        if _is_complex(self.inputs):
+            raise InputError("inputs are real, also where states are complex; found complex numbers")
 
     @property
     def lanes(self) -> int:
         """B, the number of lanes."""
         return len(self.inputs)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether it starts at, or puts in, something complex."""
+        start = self.start.state if isinstance(self.start, At) else None
+        return _is_complex(start) or any(phase.is_complex for phase in self.phases)
 
     def lane(self, b: int) -> Plan:
         """The plan of lane b alone."""
@@ -143,6 +163,10 @@ class Plan:
     def fresh(self) -> bool:
         """Whether it presents new samples, so that its end is what `Carry` carries on; a probe from `At` does not."""
         return not isinstance(self.start, At)
+
+
+def _is_complex(*arrays: Array | None) -> bool:
+    return any(array is not None and "complex" in str(array.dtype) for array in arrays)
 
 
 class Outcome(enum.IntEnum):
@@ -172,14 +196,14 @@ class Relaxation:
     """What was read after (and during) one phase.
 
     Args:
-        final: [B, N] state after the last step, as read.
+        final: [B, N] state after the last step, as read; complex where the plan was.
         states: [K + 1, B, N] recorded states, the state before the first step included; None if not recorded.
         residual: [B] rms over units of (z_T - z_{T-1}) / eps, noise included: state units per time constant.
         outcome: [B] of `Outcome` codes.
     """
 
-    final: Float[Array, "B N"]
-    states: Float[Array, "K1 B N"] | None
+    final: Inexact[Array, "B N"]
+    states: Inexact[Array, "K1 B N"] | None
     residual: Float[Array, " B"]
     outcome: Int[Array, " B"]
 
@@ -196,7 +220,7 @@ class Relaxation:
         )
 
     @property
-    def recorded(self) -> Float[Array, "K1 B N"]:
+    def recorded(self) -> Inexact[Array, "K1 B N"]:
         """The recorded states; raises InputError where the phase recorded none."""
         if self.states is None:
             raise InputError("these states were not recorded: run the phase with record=1 (see LearningRule.needs)")

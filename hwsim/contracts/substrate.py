@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import final
 
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from .arrays import Array, namespace
 from .parameters import Parameters
@@ -86,6 +86,17 @@ class Substrate(Synapses):
         return False
 
     @property
+    def unfactored(self) -> frozenset[str]:
+        """The blocks that `influence` does not offer."""
+        return frozenset()
+
+    @property
+    def holomorphic(self) -> bool:
+        """Whether `field` also takes complex states (real inputs and parameters) and is analytic in them: F(z + h v) =
+        F(z) + h J(z) v + O(h^2) for complex v as well, and F of the conjugate is the conjugate of F."""
+        return False
+
+    @property
     def scale(self) -> Scale | None:
         """What a dimensionless unit is worth, where the field is in volts and seconds; None where any scale will do."""
         return None
@@ -135,8 +146,8 @@ class Substrate(Synapses):
         return gradients
 
     @abstractmethod
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
-        """`F(z, x; theta)`, state units per time constant."""
+    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
+        """`F(z, x; theta)`, state units per time constant; z may be complex where `holomorphic`."""
 
     @abstractmethod
     def tangent(

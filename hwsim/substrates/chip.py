@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TypeVar, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError
@@ -162,6 +162,15 @@ class DrawnSubstrate(Substrate):
         return self.physics.reciprocal and not np.isfinite(self.chip.slew).any()
 
     @property
+    def unfactored(self) -> frozenset[str]:
+        touched = {name for factors in (*self._factors(), self.chip.mixing) for name in factors}
+        return self.physics.unfactored | touched
+
+    @property
+    def holomorphic(self) -> bool:
+        return self.physics.holomorphic and self.rails is None and not np.isfinite(self.chip.slew).any()
+
+    @property
     def scale(self) -> Scale | None:
         return self.drawing.scale
 
@@ -201,7 +210,7 @@ class DrawnSubstrate(Substrate):
         xp = namespace(*real.values())
         return real | {name: real[name] + _like(xp, array, real[name]) for name, array in self.deviation.items()}
 
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
+    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
         flow = self._flow(z, x, theta)
         if not np.isfinite(self.chip.slew).any():
             return flow
@@ -241,8 +250,7 @@ class DrawnSubstrate(Substrate):
         """That of the physics at the real parameters; a block with its own gain or mixing has no factored form."""
         speed = self._speed(z, x, theta)
         real = self.physics.influence(z, x, self.real(theta))
-        touched = {name for factors in (*self._factors(), self.chip.mixing) for name in factors}
-        return {name: (speed * gain, pre) for name, (gain, pre) in real.items() if name not in touched}
+        return {name: (speed * gain, pre) for name, (gain, pre) in real.items() if name not in self.unfactored}
 
     def energy_credit(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Parameters | None:
         if not self.reciprocal:

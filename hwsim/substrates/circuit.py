@@ -6,10 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError
@@ -24,6 +24,9 @@ current that flows."""
 
 class ElementLaw(ABC):
     """The current of a two-terminal element as a function of the voltage across it, elementwise."""
+
+    analytic: ClassVar[bool] = False
+    """Whether `current` takes complex voltages and is analytic in them."""
 
     @abstractmethod
     def current(self, v: Array) -> Array:
@@ -58,6 +61,8 @@ class Shockley(DiodeLaw):
     Source: Shockley, Bell System Technical Journal 28:435 (1949).
     """
 
+    analytic: ClassVar[bool] = True
+
     saturation_current: float = 1e-12
     ideality: float = 1.0
     temperature: float = ROOM_TEMPERATURE
@@ -87,8 +92,9 @@ class Shockley(DiodeLaw):
 
     def _split(self, v: Array) -> tuple[Array, Array]:
         """The exponent up to the limit, and what lies beyond it."""
-        exponent = v / self.knee
-        below = namespace(v).where(exponent > LINEAR_ABOVE, LINEAR_ABOVE, exponent)
+        xp, exponent = namespace(v), v / self.knee
+        size = xp.real(exponent) if xp.isdtype(v.dtype, "complex floating") else exponent
+        below = xp.where(size > LINEAR_ABOVE, LINEAR_ABOVE, exponent)
         return below, exponent - below
 
 
@@ -134,7 +140,9 @@ class IdealDiode(DiodeLaw):
 class Ohm(ElementLaw):
     """`I(v) = g v`, one programmable conductance per branch."""
 
-    g: Float[Array, " E"]
+    analytic: ClassVar[bool] = True
+
+    g: Inexact[Array, " E"]
 
     def current(self, v: Array) -> Array:
         return self.g * v
@@ -231,15 +239,15 @@ class Branches:
         back = currents[first] - currents[second]
         return cls(nodes=across[:, :units], terminals=across[:, units:], returns=back[:, :units])
 
-    def across(self, v: Float[Array, "*T B N"]) -> Float[Array, "*T B K"]:
+    def across(self, v: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B K"]:
         """`P v`: what the nodes contribute to the voltage across."""
         return v @ like(self.nodes, v).T
 
-    def driven(self, x: Float[Array, "B M"], v: Array) -> Float[Array, "B K"]:
+    def driven(self, x: Float[Array, "B M"], v: Array) -> Inexact[Array, "B K"]:
         """`X x`: what the terminals contribute, in the precision of v."""
         return like(x, v) @ like(self.terminals, v).T
 
-    def into_nodes(self, current: Float[Array, "*T B K"]) -> Float[Array, "*T B N"]:
+    def into_nodes(self, current: Inexact[Array, "*T B K"]) -> Inexact[Array, "*T B N"]:
         """`-Q^T I`."""
         return -(current @ like(self.returns, current))
 

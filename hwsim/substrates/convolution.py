@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError
@@ -67,7 +67,7 @@ class Convolutional(Coupling):
         xp = namespace(block)
         return self.apply_transpose(block, xp.eye(self.units, dtype=block.dtype, device=block.device))
 
-    def apply(self, block: Array, rates: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
+    def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         return self._convolved(self._kernel(block), rates)
 
     def apply_transpose(self, block: Array, signal: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:

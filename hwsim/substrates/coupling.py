@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 
@@ -41,7 +41,7 @@ class Coupling(ABC):
         """The dense matrix W that the block programs (what a fused kernel multiplies by), differentiable in torch."""
 
     @abstractmethod
-    def apply(self, block: Array, rates: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
+    def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         """`W r` for every lane."""
 
     @abstractmethod
@@ -90,7 +90,7 @@ class Dense(Coupling):
     def matrix(self, block: Array) -> Float[Array, "N N"]:
         return block
 
-    def apply(self, block: Array, rates: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
+    def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         return rates @ block.T
 
     def apply_transpose(self, block: Array, signal: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
@@ -125,7 +125,7 @@ class Reciprocal(Coupling):
     def matrix(self, block: Array) -> Float[Array, "N N"]:
         return (block + block.T) / 2.0
 
-    def apply(self, block: Array, rates: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
+    def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         return rates @ self.matrix(block)
 
     def apply_transpose(self, block: Array, signal: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:

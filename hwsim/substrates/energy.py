@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError
@@ -58,6 +58,10 @@ class EnergyNetwork(Driven):
     @property
     def reciprocal(self) -> bool:
         return not self.split
+
+    @property
+    def holomorphic(self) -> bool:
+        return self.nonlinearity.holomorphic
 
     @classmethod
     def symmetric(cls, units: int, inputs: int, nonlinearity: Nonlinearity = Tanh()) -> EnergyNetwork:
@@ -114,7 +118,7 @@ class EnergyNetwork(Driven):
             return self.coupling.matrix(theta["W"]) - xp.eye(self.units, dtype=like.dtype, device=like.device)
         return -xp.ones_like(like)
 
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
+    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
         return self.nonlinearity.slope(z) * self._inflow(z, x, theta) - z
 
     def tangent(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError
@@ -45,6 +45,8 @@ class FieldSubstrate(Substrate):
         metric_function: (z, theta) -> S [B, N] where the field is reciprocal, `J^T = S J S^-1`, S > 0.
         energy_function: (z, x, theta) -> E [..., B] where `F = -S^-1 dE/dz`.
         physical_scale: what one state unit, coupling unit and time constant are worth, where F is in volts.
+        analytic: whether the function also takes complex NumPy states and is analytic in them: no abs, clip, where,
+            comparison or conjugate of the state.
 
     Raises:
         InputError: sizes that are not positive, limits of a block that is not there, or an energy without a metric.
@@ -60,6 +62,7 @@ class FieldSubstrate(Substrate):
     metric_function: Callable[[Array, Parameters], Array] | None = None
     energy_function: Function | None = None
     physical_scale: Scale | None = None
+    analytic: bool = False
 
     def __post_init__(self) -> None:
         if self.units < 1 or self.inputs < 1:
@@ -74,6 +77,14 @@ class FieldSubstrate(Substrate):
         return self.metric_function is not None
 
     @property
+    def unfactored(self) -> frozenset[str]:
+        return frozenset(self.shapes())
+
+    @property
+    def holomorphic(self) -> bool:
+        return self.analytic
+
+    @property
     def scale(self) -> Scale | None:
         return self.physical_scale
 
@@ -83,7 +94,7 @@ class FieldSubstrate(Substrate):
     def ranges(self) -> Mapping[str, tuple[float, float]]:
         return self.limits
 
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
+    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
         return self.function(z, x, theta.analog)
 
     def tangent(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError
@@ -51,6 +51,10 @@ class LinearLangevin(Driven):
     def reciprocal(self) -> bool:
         return self.coupling.reciprocal
 
+    @property
+    def holomorphic(self) -> bool:
+        return True
+
     def stationary_mean(self, x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "B N"]:
         """`A^-1 (U x + b)`, for any noise and any step.
 
@@ -88,7 +92,7 @@ class LinearLangevin(Driven):
         """`-A`: the whole field but its constant."""
         return -self.coupling.matrix(theta["A"])
 
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
+    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
         return self.drive(x, theta) - self.coupling.apply(theta["A"], z)
 
     def tangent(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.parameters import Parameters
@@ -51,6 +51,10 @@ class LeakyNetwork(Driven):
     def reciprocal(self) -> bool:
         return self.coupling.reciprocal and self.nonlinearity.increasing
 
+    @property
+    def holomorphic(self) -> bool:
+        return self.nonlinearity.holomorphic
+
     @classmethod
     def dense(cls, units: int, inputs: int, nonlinearity: Nonlinearity = Tanh()) -> LeakyNetwork:
         """All-to-all couplings, independent in the two directions."""
@@ -80,7 +84,7 @@ class LeakyNetwork(Driven):
             return self.coupling.matrix(theta["W"]) - xp.eye(self.units, dtype=like.dtype, device=like.device)
         return -xp.ones_like(like)
 
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
+    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
         return self.coupling.apply(theta["W"], self.nonlinearity(z)) - z + self.drive(x, theta)
 
     def tangent(

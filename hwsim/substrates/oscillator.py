@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.parameters import Parameters
@@ -57,13 +57,21 @@ class OscillatorNetwork(Coupled):
     def reciprocal(self) -> bool:
         return self.coupling.reciprocal
 
+    @property
+    def unfactored(self) -> frozenset[str]:
+        return frozenset({"K", "H"})
+
+    @property
+    def holomorphic(self) -> bool:
+        return True
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"K": self.coupling.shape, "H": (self.units, self.inputs), "omega": (self.units,)}
 
     def _separated(self, coupling: Coupling) -> Coupled:
         return replace(self, coupling=coupling)
 
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
+    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
         c, s = _cosine_sine(z)
         across, along = self._pull(c, s, x, theta)
         return theta["omega"] + c * across - s * along + 2.0 * self.locking * s * c

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError, RangeError
@@ -160,6 +160,15 @@ class ResistiveNetwork(Substrate):
         return self.node_weights is not None
 
     @property
+    def unfactored(self) -> frozenset[str]:
+        return frozenset({"g"})
+
+    @property
+    def holomorphic(self) -> bool:
+        """Where all diodes are analytic, below the voltage at which a Shockley diode goes on linearly."""
+        return all(diode.law.analytic for diode in self.diodes)
+
+    @property
     def scale(self) -> Scale:
         """One volt, the time constant, and the siemens that makes the farad the mean capacitance."""
         siemens = float(np.mean(self.capacitances)) / self.time_constant
@@ -185,20 +194,20 @@ class ResistiveNetwork(Substrate):
 
     # --- dynamics ------------------------------------------------------------------------------------------------
 
-    def force(self, current: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
+    def force(self, current: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         """`tau I / C`: the force (volts per time constant) that a current I [A] into every node is."""
         return current * like(self._rates, current)
 
     def node_current(
-        self, v: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
-    ) -> Float[Array, "*T B N"]:
+        self, v: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Inexact[Array, "*T B N"]:
         """`-Q^T I(u)`: the current into every node, ampere; zero at an operating point."""
         total = 0.0
         for branches, law in self._elements(theta, v):
             total = total + branches.into_nodes(law.current(branches.across(v) + branches.driven(x, v)))
         return total
 
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
+    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
         return self.force(self.node_current(z, x, theta))
 
     def tangent(

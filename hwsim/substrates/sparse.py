@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TypeVar, final
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Inexact, Integer
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.errors import InputError
@@ -67,7 +67,7 @@ class Layered(Coupling):
         xp = namespace(block)
         return self.apply_transpose(block, xp.eye(self.units, dtype=block.dtype, device=block.device))
 
-    def apply(self, block: Array, rates: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
+    def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         up, down = self._matrices(block)
         return self._flow(up, down, rates)
 
@@ -187,7 +187,7 @@ class Masked(Coupling):
         entries = pick(padded(self.unshare(block)), self._places)
         return namespace(block).reshape(entries, (self.units, self.units))
 
-    def apply(self, block: Array, rates: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:
+    def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         return rates @ self.matrix(block).mT
 
     def apply_transpose(self, block: Array, signal: Float[Array, "*T B N"]) -> Float[Array, "*T B N"]:

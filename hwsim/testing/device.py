@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from hwsim.contracts.device import Device
 
-from . import device_batch, device_program, device_settle, device_transpose
+from . import device_batch, device_complex, device_program, device_settle, device_transpose
 from .bench import Bench
 from .laws import run_laws
 
@@ -35,7 +35,13 @@ _LAWS: tuple[Callable[[Bench], None], ...] = (
     device_transpose.transposed,
     device_transpose.playback,
     device_transpose.the_model_backwards,
+    device_transpose.feedback,
     device_program.no_start_is_ignored_backwards,
+    device_complex.real_and_conjugate,
+    device_complex.put_in,
+    device_complex.analytic,
+    device_complex.the_model_continued,
+    device_complex.linear_backwards,
     device_batch.random_start,
     device_batch.twins,
     device_batch.batches,
@@ -60,6 +66,10 @@ def check_device(make_device: Callable[[], Device], *, seed: int = 0) -> None:
                     outcomes fit it; nothing that physics does raises
         backwards   linear in the stimulus, the transpose of one step forwards, and (`model`) steps of J^T a + force
         correction  the transposed response to first order (`correct` and `load_state`)
+        complex     real where nothing is imaginary, conjugate for conjugates, analytic (Cauchy and Riemann), the steps
+                    of the `model` continued (`complex`)
+        feedback    blocks of a feedback array act backwards and not forwards, those that they mirror forwards alone;
+                    where both hold the same the response is the transpose
         lanes       order and borders of a batch change nothing but rounding; Carry follows the last fresh plan; save
                     and restore give it back; random starts have their spread
         noise       the same address, the same bits (`replayable_noise`); another, other noise where there is any; twins
@@ -84,6 +94,6 @@ def check_device(make_device: Callable[[], Device], *, seed: int = 0) -> None:
     Raises:
         AssertionError: the first law that is broken, what it demands and what was found.
 
-    Cost: some 300 settlings of a few steps, and three of `horizon`.
+    Cost: some 330 settlings of a few steps, and three of `horizon`.
     """
     run_laws("check_device", _LAWS, Bench.survey(make_device, seed))

@@ -115,7 +115,7 @@ def transposed(bench: Bench) -> None:
     """One step backwards is the transpose of one step forwards, to first order: <a, R v> = <R^T a, v>."""
     needed = Capability.TRANSPOSE, Capability.LOAD_STATE, Capability.DISPLACE
     h = small_step(bench)
-    if not bench.has(*needed) or not bench.repeatable or h is None or bench.spec.mismatch:
+    if not bench.has(*needed) or not bench.repeatable or h is None or bench.spec.mismatch or not _mirrored(bench):
         return
     at, v, a = 0.5 * bench.normal(33), bench.normal(34), bench.normal(35)
     with bench.device() as (device, _):
@@ -157,6 +157,8 @@ def the_model_backwards(bench: Bench) -> None:
     """A device with a model steps its cotangent, with the parameters that it read back."""
     if not bench.has(Capability.TRANSPOSE, Capability.MODEL) or not bench.quiet or bench.spec.mismatch:
         return
+    if not _mirrored(bench):
+        return
     push, eps = bench.normal(31), bench.spec.step_size
     held = np.stack([0.5 * bench.normal(30)] * (STEPS + 1))
     points = {"a held state": held}
@@ -173,3 +175,45 @@ def the_model_backwards(bench: Bench) -> None:
             found = bench.respond(device, at, Phase(steps=STEPS, force=push)).final
             law = f"relax_transpose takes the steps a <- a + eps (J^T a + force) of the model, {name}"
             close(law, found, a, bench.tolerance(a))
+
+
+def feedback(bench: Bench) -> None:
+    """Feedback blocks act on the response backwards and on nothing else, and what they mirror not on that response."""
+    if not bench.spec.feedback:
+        return
+    demand(bench.has(Capability.TRANSPOSE), "a feedback array is driven backwards", "capability transpose", "none")
+    at, push = 0.5 * bench.normal(30), bench.normal(31)
+    with bench.device() as (device, held):
+        x = bench.plan(Phase(steps=0)).inputs
+        for per_sample in (False, True):
+            credit = device.synapses.credit(push, at, x, held, per_sample=per_sample)
+            for name in bench.spec.feedback:
+                law = f"credit of feedback block {name} is zero, since F does not depend on it"
+                close(law, credit[name], np.zeros((LANES,) * per_sample + held[name].shape))
+        if not bench.repeatable or bench.read_error > 0 or not bench.spec.exact_writes:
+            return  # a difference could be noise, or hide below a step of the converter
+        steps = Phase(steps=STEPS, force=push)
+        forth, back = bench.settle(device, steps).final, bench.respond(device, at, steps).final
+        for name, mirrored in bench.spec.feedback.items():
+            for block, acts_back in ((name, True), (mirrored, False)):
+                now = device.program(held | {block: np.zeros_like(held[block])})
+                if np.array_equal(now[block], held[block]):
+                    continue  # it can hold nothing else
+                found = bench.settle(device, steps).final, bench.respond(device, at, steps).final
+                same, other = (0, 1) if acts_back else (1, 0)
+                ways = "forwards", "backwards"
+                law = f"block {block} does not act {ways[same]}"
+                close(law, found[same], (forth, back)[same], bench.tolerance(forth, back))
+                law = f"block {block} acts {ways[other]}"
+                demand(not np.array_equal(found[other], (forth, back)[other]), law, "another state", "the same bits")
+                device.program(held)
+
+
+def _mirrored(bench: Bench) -> bool:
+    """Whether feedback blocks that were told what they mirror hold just that."""
+    if not bench.spec.feedback:
+        return True
+    if not bench.spec.exact_writes:
+        return False
+    with bench.device() as (_, held):
+        return all(np.array_equal(held[name], held[mirrored]) for name, mirrored in bench.spec.feedback.items())

@@ -6,6 +6,7 @@ import numpy as np
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.device import DeviceSpec
+from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
 
 HALF_WIDTH = np.sqrt(3.0) / 2.0
@@ -35,10 +36,22 @@ def draw_block(seed: int, key: int, shape: tuple[int, ...], span: tuple[float, f
 
 
 def draw_parameters(spec: DeviceSpec, seed: int) -> Parameters:
-    """Analog blocks that a device with this spec can hold."""
-    return Parameters(
-        {
-            name: draw_block(seed, 10 + index, tuple(shape), spec.ranges.get(name, (-np.inf, np.inf)))
-            for index, (name, shape) in enumerate(spec.shapes.items())
-        }
-    )
+    """Analog blocks that a device with this spec can hold; feedback blocks equal what they mirror.
+
+    Raises:
+        InputError: a feedback block and what it mirrors have no value in common.
+    """
+    spans = {name: spec.ranges.get(name, (-np.inf, np.inf)) for name in spec.shapes}
+    for name, mirrored in spec.feedback.items():
+        low, high = max(spans[name][0], spans[mirrored][0]), min(spans[name][1], spans[mirrored][1])
+        if low >= high:
+            raise InputError(
+                f"feedback block {name} in {spans[name]} cannot mirror block {mirrored} in {spans[mirrored]}: give the "
+                "two arrays ranges that overlap"
+            )
+        spans[mirrored] = low, high
+    drawn = {
+        name: draw_block(seed, 10 + index, tuple(shape), spans[name])
+        for index, (name, shape) in enumerate(spec.shapes.items())
+    }
+    return Parameters(drawn | {name: drawn[mirrored] for name, mirrored in spec.feedback.items()})

@@ -249,6 +249,8 @@ def _influence(point: _Point) -> None:
     s, z, x, theta, post = point.substrate, point.z, point.x, point.theta, point.normal(5)
     factors = s.influence(z, x, theta)
     demand(factors.keys() <= theta.keys(), "influence speaks of analog blocks only", sorted(theta), sorted(factors))
+    law = "influence speaks of all analog blocks but the unfactored ones"
+    demand(factors.keys() == theta.keys() - s.unfactored, law, sorted(theta.keys() - s.unfactored), sorted(factors))
     credit = s.credit(post, z, x, theta)
     probes = [s.credit(point.normal(40 + k), point.states(50 + k), x, theta) for k in range(4)]
     for name, (gain, pre) in factors.items():

@@ -11,7 +11,16 @@ import numpy as np
 from hwsim.contracts.device import Capability, Device
 from hwsim.contracts.plan import Carry, RandomStart
 from hwsim.contracts.substrate import Substrate
-from hwsim.devices import ADC, PRESETS, SIMULATED, Preset, SimulatedDevice, Stepwise, ThermalNoise
+from hwsim.devices import (
+    ADC,
+    PRESETS,
+    SIMULATED,
+    Preset,
+    SeparateFeedback,
+    SimulatedDevice,
+    Stepwise,
+    ThermalNoise,
+)
 from hwsim.devices.imperfections import (
     DAC,
     Asymmetry,
@@ -118,6 +127,7 @@ DEVICES: dict[str, Callable[[Substrate], Device]] = {
     "bare, noisy": partial(simulated, capabilities=frozenset(), imperfections=[NOISE]),
     "limited": lambda substrate: LimitedDevice(simulated(substrate), {C.RECORD, C.TRANSPOSE}, reciprocal=False),
     "limited, noisy": lambda substrate: LimitedDevice(simulated(substrate, imperfections=[NOISE]), {C.DISPLACE}),
+    "separate feedback": lambda substrate: SeparateFeedback(simulated(substrate), simulated(substrate)),
     "metered": lambda substrate: MeteredDevice(simulated(substrate)),
     "mismatch": partial(simulated, imperfections=[Mismatch(gain=0.1, offset=0.1, time_constant=0.2)]),
     "asymmetry": partial(simulated, imperfections=[Asymmetry(sigma=0.1)]),
