@@ -8,8 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from .audit_options import EPILOG as AUDITS_SHOWN
+from .audit_options import add_audit_options
 from .options import METHOD_NAMES, add_verdict_options
+from .rules_options import EPILOG, add_rules_options
 from .spice_options import CIRCUIT_FORMAT, add_spice_options
+from .study_options import EPILOG as STUDIES_LISTED
+from .study_options import add_study_options
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -68,6 +73,30 @@ def _verdict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _rules(options: argparse.Namespace) -> int:
+    from .choosing import run_rules
+
+    return run_rules(options)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from .study import run_study
+    from .verdict import Interrupted
+
+    try:
+        run_study(options)
+    except Interrupted as interruption:
+        print(f"\nhwsim study: {interruption}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from .audit import run_audit
+
+    return run_audit(options)
+
+
 def _spice(options: argparse.Namespace) -> int:
     from .spice import run_spice
 
@@ -76,8 +105,19 @@ def _spice(options: argparse.Namespace) -> int:
 
 COMMANDS = (
     Command(
+        name="rules",
+        summary="say which learning rules a machine can run, what each costs, and what it lacks for the others",
+        description=(
+            "List the registered learning rules for a machine with the capabilities that are told: those that it can "
+            "run, with their cost per sample on top of the free phase, and what it lacks for the others."
+        ),
+        epilog=EPILOG,
+        add_options=add_rules_options,
+        run=_rules,
+    ),
+    Command(
         name="verdict",
-        summary="train with five methods from the same start; say which survive the finite settling time, and why",
+        summary="train with several methods from the same start; say which survive the finite settling time, and why",
         description=(
             "Train one modelled analog device from the same initial weights with each of "
             f"{', '.join(METHOD_NAMES)}, evaluate the deployed loss L(z_T) after exactly T steps, and say whether the "
@@ -85,6 +125,30 @@ COMMANDS = (
         ),
         add_options=add_verdict_options,
         run=_verdict,
+    ),
+    Command(
+        name="study",
+        summary="vary one quantity behind the verdict, hold everything else, and draw what the gradients do",
+        description=(
+            "Train a network, stop after stated numbers of updates, and there vary one knob: how long or how far EP is "
+            "nudged, how far the network has settled, how much it leaks, how noisy it is, or how its device time is "
+            "spent. Writes NAME.json and NAME.png."
+        ),
+        epilog=STUDIES_LISTED,
+        add_options=add_study_options,
+        run=_study,
+    ),
+    Command(
+        name="audit",
+        summary="take a rule's gradient apart on a machine: how much each idealisation and each imperfection costs",
+        description=(
+            "Compare what a learning rule delivers on a machine with the exact gradient of the deployed loss on its "
+            "drawn chip, rung by rung: what the rule gives up by itself, what it does not know of the die, and what "
+            "converters and noise add. Says what to change first."
+        ),
+        epilog=AUDITS_SHOWN,
+        add_options=add_audit_options,
+        run=_audit,
     ),
     Command(
         name="spice",
