@@ -83,7 +83,7 @@ class RandomDirections(LearningRule):
 
     @property
     def needs(self) -> Needs:
-        return Needs(record=1, from_free=True) if self.record else Needs(final_loss=True)
+        return Needs(record=1, from_free=True) if self.record else Needs(final_loss=True, known_start=True)
 
     @property
     def ladder(self) -> Ladder:

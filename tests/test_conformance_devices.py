@@ -53,6 +53,10 @@ class Broken(WrappedDevice):
     def model(self) -> Any:
         return self._device.model
 
+    @property
+    def nominal(self) -> Any:
+        return self._device.nominal
+
     def program(self, parameters: Parameters) -> Parameters:
         return self._do("program", parameters)
 

@@ -235,7 +235,10 @@ RULES: dict[str, tuple[LearningRule, str]] = {
         Crooked(lambda answer, device, theta, *_: device.program(theta) and answer),
         "the cost stated is the cost observed",
     ),
-    "needs understated": (Crooked(straight, said=Needs()), "works on a device that has only what it needs.*correct"),
+    "needs understated": (
+        Crooked(straight, said=Needs(final_loss=True)),
+        "works on a device that has only what it needs.*correct",
+    ),
     "recording not asked for": (
         Crooked(straight, FiniteHorizonEP(), said=replace(FiniteHorizonEP().needs, record=0)),
         "not recorded",
@@ -272,7 +275,10 @@ RULES: dict[str, tuple[LearningRule, str]] = {
     "leaves other parameters": (Crooked(reprograms), "leaves the device programmed as it was"),
     "presents its probes as samples": (Crooked(runs_afresh), "probes leave the carried state alone"),
     "the noise of the free phase": (
-        Crooked(reuses_noise, said=Needs(capabilities=frozenset({Capability.CORRECT, Capability.TRANSPOSE}))),
+        Crooked(
+            reuses_noise,
+            said=Needs(capabilities=frozenset({Capability.CORRECT, Capability.TRANSPOSE}), final_loss=True),
+        ),
         "probes use the repeats 1 to 255",
     ),
     "writes into what it was given": (Crooked(spoils_final), "a rule leaves its arguments alone, final"),

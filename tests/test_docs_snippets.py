@@ -1,4 +1,4 @@
-"""Every snippet of the physics pages runs, and prints what the page shows beside it."""
+"""Every snippet of the pages runs, and prints what the page shows beside it."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ import pytest
 from hwsim.cli import main
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted((DOCS / "physics").rglob("*.md"))
+PAGES = [*sorted((DOCS / "physics").rglob("*.md")), DOCS / "choosing-a-rule.md", DOCS / "audit.md"]
 BLOCK = re.compile(
     r'(?P<ngspice><!-- needs ngspice -->\n)?^```(?P<kind>\w+)(?: title="(?P<file>[^"]+)")?\n(?P<body>.*?)^```$',
     re.M | re.S,
@@ -46,8 +46,8 @@ def test_snippets_run_and_print_what_is_shown(page, tmp_path, monkeypatch, capsy
             case "sh":
                 capsys.readouterr()
                 for line in block["body"].splitlines():
-                    if line.startswith("hwsim spice"):
-                        assert main(shlex.split(line)[1:]) == 0
+                    if line.startswith(("hwsim spice", "hwsim rules")):
+                        assert main(shlex.split(line, comments=True)[1:]) == 0
             case "json" if block["file"]:
                 Path(block["file"]).write_text(block["body"], encoding="utf-8")
             case "text":

@@ -16,7 +16,7 @@ from hwsim.contracts.errors import CapabilityError, InputError
 from hwsim.contracts.ladder import Snapshot
 from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.rule import Kind
+from hwsim.contracts.rule import Kind, require
 from hwsim.devices import ADC, Stepwise, ThermalNoise
 from hwsim.devices.feedback import SeparateFeedback
 from hwsim.learning_rules.eligibility import Eligibility
@@ -58,7 +58,8 @@ def test_only_members_that_look_at_the_model_need_it():
         local = name in ("rflo", "eprop")
         rule = Eligibility(influence=member)
         assert rule.kind is (Kind.LOCAL if local else Kind.MODEL_ASSISTED)
-        assert rule.needs == Needs(capabilities=frozenset(() if local else {Capability.MODEL}), record=1)
+        capabilities = frozenset(() if local else {Capability.MODEL})
+        assert rule.needs == Needs(capabilities=capabilities, record=1, factored=name in FACTORED)
     assert Eligibility() == Eligibility(influence=RFLO())
     here = run("dense")
     rule = Eligibility(influence=UORO())
@@ -69,6 +70,8 @@ def test_only_members_that_look_at_the_model_need_it():
 @pytest.mark.parametrize("member", FACTORED)
 def test_what_needs_factors_says_who_does_not(name, member):
     here = run(name)
+    with pytest.raises(CapabilityError, match=r"needs a factored influence, gain times presynaptic quantity, of the"):
+        require(Eligibility(influence=MEMBERS[member]), here.device.spec)
     with pytest.raises(CapabilityError, match=r"as gain x pre; this substrate gives none for .* RFLO, SnAp, Blockwise"):
         here.gradient(MEMBERS[member])
 

@@ -219,6 +219,8 @@ def test_directions_need_nothing_but_programming():
     unloaded = setting(4, start=Carry(), capabilities=SIMULATED - {Capability.LOAD_STATE}).device.spec
     with pytest.raises(CapabilityError, match="load_state"):
         require(RandomDirections(record=True), unloaded)
+    with pytest.raises(CapabilityError, match="a start that can be had again"):
+        require(RandomDirections(), setting(4, start=Carry()).device.spec)
     carried = setting(4, start=Carry())
     with pytest.raises(CapabilityError, match=r"set RandomDirections\(record=True\)"):
         carried.gradient(RandomDirections())

@@ -62,7 +62,7 @@ from hwsim.testing import RandomRegression
 from hwsim.testing.draws import draw_parameters
 
 LANES, EPS = 4, 0.2
-SETTLED, SHORT = 450, 25
+SETTLED, SHORT = 600, 25
 """Horizons: one at which nothing moves any more, and one at which everything still does."""
 DIRECTIONS, STEP = 5, 1e-4
 NOISE = NoisePath(seed=11)
@@ -112,7 +112,7 @@ TABLE: dict[str, tuple[LearningRule, Finds]] = {
     "eligibility_kf": (Eligibility(influence=KFRTRL()), Finds.MEAN),
     "eligibility_low_rank": (Eligibility(influence=LowRank(rank=4)), Finds.MEAN),
     "eligibility_blockwise": (Eligibility(influence=Blockwise(groups=4)), Finds.PART),
-    "random_directions": (RandomDirections(directions=4, length=SMALL), Finds.MEAN),
+    "random_directions": (RandomDirections(directions=8, length=SMALL), Finds.MEAN),
     "node_perturbation": (NodePerturbation(deviation=1e-3), Finds.MEAN),
     "homeostat": (ContractionHomeostat(), Finds.ANOTHER),
     "homeostat_jvp": (ContractionHomeostatJVP(), Finds.ANOTHER),

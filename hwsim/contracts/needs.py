@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .device import Capability, DeviceSpec
-from .plan import Phase, Rest
+from .plan import Carry, Phase, Rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,8 @@ class Needs:
         from_free: probes begin at the free state. A device that cannot load it must come to it again by settling from
             rest; from any other start it would come to another state.
         feedback: the device must have a feedback array that is programmed apart.
+        known_start: the deployed settling is run again, so that its start must be one that can be had again; a carried
+            state is not.
         factored: the immediate influence of every block must be a product of a gain and a presynaptic quantity.
         final_loss: the rule looks at z_T alone and cannot serve a task that looks at states before it.
     """
@@ -29,6 +31,7 @@ class Needs:
     reciprocal: bool = False
     from_free: bool = False
     feedback: bool = False
+    known_start: bool = False
     factored: bool = False
     final_loss: bool = False
 
@@ -39,6 +42,7 @@ class Needs:
             reciprocal=self.reciprocal or other.reciprocal,
             from_free=self.from_free or other.from_free,
             feedback=self.feedback or other.feedback,
+            known_start=self.known_start or other.known_start,
             factored=self.factored or other.factored,
             final_loss=self.final_loss or other.final_loss,
         )
@@ -54,6 +58,8 @@ class Needs:
             lacking.append("reciprocal couplings (a metric S with J^T = S J S^-1)")
         if self.feedback and not spec.feedback:
             lacking.append("a feedback array (couplings of its own that relax_transpose drives)")
+        if self.known_start and isinstance(spec.start, Carry):
+            lacking.append("a start that can be had again (Rest or RandomStart, not Carry)")
         if self.factored and spec.unfactored:
             blocks = ", ".join(sorted(spec.unfactored))
             lacking.append(f"a factored influence, gain times presynaptic quantity, of the blocks {blocks}")

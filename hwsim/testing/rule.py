@@ -99,8 +99,8 @@ def check_rule(make_rule: Callable[[], LearningRule], make_device: Callable[[], 
                     those of the free phase
         mean        the order of a batch does not matter, every sample twice is every sample once, and two halves give
                     the whole (starts from `Carry` excepted)
-        manners     arguments are left alone; the device is left programmed as it was, its carried state untouched
-                    (`load_state`)
+        manners     arguments are left alone; the device is left programmed as it was (where writes are exact), its
+                    carried state untouched (`load_state`)
         algebra     (w r): w g;   (r + r): g(noise) + g(noise.branch(r.branches)), cost twice, needs the union
 
     What compares two estimates needs a device without noise or with `replayable_noise`, and is left out on others. The
@@ -254,6 +254,8 @@ def _required(trial: _Trial) -> None:
         lacking["reciprocal"] = replace(spec, reciprocal=False)
     if rule.needs.feedback:
         lacking["feedback"] = replace(spec, feedback={})
+    if rule.needs.known_start:
+        lacking["start"] = replace(spec, start=Carry())
     for name, less in lacking.items():
         law = f"require refuses a rule on a device that lacks {name}, before anything settles"
         message = refused(law, CapabilityError, partial(require, rule, less))
@@ -336,7 +338,7 @@ def _manners(trial: _Trial) -> None:
             (again,) = device.relax(plan, noise=trial.noise)
             law = "a rule's probes leave the carried state alone"
             close(law, again.final, copies["final"], trial.bench.tolerance(copies["final"]))
-        if _repeatable(trial) and not isinstance(device.spec.start, Carry):
+        if _repeatable(trial) and not isinstance(device.spec.start, Carry) and device.spec.exact_writes:
             again, _ = settle_free(device, batch, rule.needs, trial.noise)
             law = "a rule leaves the device programmed as it was"
             close(law, again.final, copies["final"], trial.bench.tolerance(copies["final"]))
