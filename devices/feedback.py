@@ -197,6 +197,7 @@ def _joined(first: DeviceSpec, second: DeviceSpec, blocks: Mapping[str, str], mi
         power=max(powers) if len(powers) == 2 else None,
         reciprocal=False,
         feedback=dict(blocks),
+        unfactored=first.unfactored | set(blocks),
         exact_writes=first.exact_writes and second.exact_writes,
         mismatch=max(first.mismatch, second.mismatch, mismatch),
     )
@@ -268,6 +269,10 @@ class ForwardSubstrate(Substrate):
     @property
     def rails(self) -> tuple[Float[Array, " N"], Float[Array, " N"]] | None:
         return self.substrate.rails
+
+    @property
+    def unfactored(self) -> frozenset[str]:
+        return self.substrate.unfactored | set(self._blocks)
 
     @property
     def holomorphic(self) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Interrupted", "run_verdict"]
 
-TABLE_WIDTH = 100
+TABLE_WIDTH = 118
 
 FURTHER_SETTINGS = {"mismatch": 0.0, "reference_device": "cpu"}
 """Settings that came later, with what runs before them had."""
