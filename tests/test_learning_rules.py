@@ -1,4 +1,4 @@
-"""What the local rules estimate, to rounding where theory says so. Like all test_rules files, without torch."""
+"""What the local rules estimate, to rounding where theory says so. Runs where torch cannot be imported."""
 
 from dataclasses import dataclass
 from typing import ClassVar
