@@ -21,7 +21,7 @@ from hwsim.contracts.rule import Clipped, Scaled, Sum
 from hwsim.learning_rules import ContractionHomeostat, CoupledLearning, EquilibriumPropagation, FiniteHorizonEP
 from hwsim.reference import BPTT, EquilibriumAdjoint
 from hwsim.substrates import LeakyNetwork
-from hwsim.verdict import METHODS, from_json, sweep_from_json
+from hwsim.verdict import METHODS, MethodRun, from_json, run_method, sweep_from_json
 from hwsim.verdict.record import SERIES
 
 HWSIM = [sys.executable, "-c", "import sys; from hwsim.cli import main; sys.exit(main())", "verdict"]
@@ -112,6 +112,34 @@ def test_each_seed_is_another_chip_where_there_is_mismatch():
     composed = compose("ep", 1, task_of(asked), asked)
     for device in (composed.trainer.device, composed.evaluator.device):
         assert np.array_equal(device.chip.rate, chips[0].rate)
+
+
+def test_what_is_saved_needs_no_start(tmp_path):
+    """A finished run that is resumed gives the same record again, and does not even ask for its initial parameters."""
+    asked = settings("--task", "digits", "--units", 8, "--warmup", 2, "--steps", 3, "--every", 2)
+    begun = []
+
+    def run(*, resume):
+        composed = compose("ep", 1, task_of(asked), asked)
+
+        def begin():
+            begun.append(resume)
+            return composed.begin()
+
+        return run_method(
+            MethodRun(method="ep", seed=1),
+            trainer=composed.trainer,
+            evaluator=composed.evaluator,
+            begin=begin,
+            steps=3,
+            every=2,
+            checkpoint=tmp_path / "ep-1.npz",
+            resume=resume,
+        )
+
+    first, again = run(resume=False), run(resume=True)
+    assert first == again
+    assert begun == [False]
 
 
 @pytest.fixture(scope="module")

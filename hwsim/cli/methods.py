@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
@@ -38,11 +38,16 @@ WARMUP_SEED, WARMUP_REPEAT = 2**32, 2**15
 
 @dataclass(frozen=True, kw_only=True)
 class Composition:
-    """One run, ready to go."""
+    """One run, ready to go.
+
+    Args:
+        trainer, evaluator: what advances, and what measures.
+        begin: the parameters of the common start, warmed up where asked, which takes as many updates.
+    """
 
     trainer: Trainer
     evaluator: Evaluator
-    theta: Parameters
+    begin: Callable[[], Parameters]
 
 
 def task_of(settings: Settings) -> Classification:
@@ -138,11 +143,11 @@ def check_methods(task: Classification, settings: Settings) -> None:
 
 
 def compose(method: str, seed: int, task: Classification, settings: Settings) -> Composition:
-    """Everything that one run needs. The parameters are those of the common start, warmed up where asked."""
+    """Everything that one run needs."""
     network = LeakyNetwork.dense(settings.units, task.inputs)
     fan_in = CONTEXT if isinstance(task, NextCharacter) else None
     analog = network.initial(seed, gain=settings.gain, input_gain=settings.input_gain, input_fan_in=fan_in)
-    theta = analog | task.initial_readout(seed, settings.readout_gain)
+    initial = analog | task.initial_readout(seed, settings.readout_gain)
     chosen = method_named(method, settings)
     noise = NoisePath(seed=seed)
 
@@ -157,9 +162,11 @@ def compose(method: str, seed: int, task: Classification, settings: Settings) ->
             noise=noise,
         )
 
-    if settings.warmup:
+    def begin() -> Parameters:
         reference = method_named("bptt", settings).training
-        theta = _advanced(trainer(reference, seed + WARMUP_SEED, noise.repeated(WARMUP_REPEAT)), theta, settings.warmup)
+        warming = trainer(reference, seed + WARMUP_SEED, noise.repeated(WARMUP_REPEAT))
+        return _advanced(warming, initial, settings.warmup)
+
     evaluator = Evaluator(
         device=device_of(network, settings, seed=seed),
         task=task,
@@ -167,7 +174,7 @@ def compose(method: str, seed: int, task: Classification, settings: Settings) ->
         noise=NoisePath(seed=seed, step=EVALUATION),
         place=Place.named(settings.reference_device),
     )
-    return Composition(trainer=trainer(chosen.training, seed, noise), evaluator=evaluator, theta=theta)
+    return Composition(trainer=trainer(chosen.training, seed, noise), evaluator=evaluator, begin=begin)
 
 
 def _advanced(trainer: Trainer, theta: Parameters, steps: int) -> Parameters:

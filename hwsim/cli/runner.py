@@ -204,7 +204,7 @@ def _work(job: Job) -> tuple[MethodRun | None, bool]:
             MethodRun(method=job.method, seed=job.seed),
             trainer=composition.trainer,
             evaluator=composition.evaluator,
-            theta=composition.theta,
+            begin=composition.begin,
             steps=job.setup.settings.steps,
             every=job.setup.settings.every,
             checkpoint=job.checkpoint,

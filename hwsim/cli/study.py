@@ -124,9 +124,8 @@ class _Runner:
             return study
         composition = compose(self.settings.machine.methods[0], seed, self.task, self.settings.machine)
         trainer = composition.trainer
-        state = trainer.start(composition.theta)
-        if (kept := self._kept(seed, waiting[0].after)) is not None:
-            state = trainer.resume(kept)
+        kept = self._kept(seed, waiting[0].after)
+        state = trainer.start(composition.begin()) if kept is None else trainer.resume(kept)
         for job in waiting:
             made = weight * jobs.index(job)
             state = self._advance(trainer, state, job, progress, made)

@@ -25,7 +25,7 @@ def run_method(
     *,
     trainer: Trainer,
     evaluator: Evaluator,
-    theta: Parameters,
+    begin: Callable[[], Parameters],
     steps: int,
     every: int,
     checkpoint: Path,
@@ -33,7 +33,7 @@ def run_method(
     report: Report = lambda step, loss, rho: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[MethodRun, bool]:
-    """Train for `steps` updates from `theta`; evaluate at 0, `every`, 2 `every`, ... and at the end.
+    """Train for `steps` updates; evaluate at 0, `every`, 2 `every`, ... and at the end.
 
     A run diverges at the first evaluation whose deployed loss is not finite, or lies above chance after having been
     below it; it goes on (the blow-up is part of the picture) until a gradient is not finite.
@@ -42,7 +42,7 @@ def run_method(
         run: the empty record, with method and seed.
         trainer: what advances.
         evaluator: what measures.
-        theta: common initial parameters.
+        begin: gives the initial parameters; asked only where nothing is saved, since they may take long to make.
         steps: updates in all.
         every: updates between two evaluations.
         checkpoint: file that holds the run; written at every evaluation and when stopped.
@@ -59,11 +59,12 @@ def run_method(
     """
     began = time.monotonic()
     run = replace(run, kind=KINDS[trainer.rule.kind])
-    state = trainer.start(theta)
     if resume and checkpoint.exists():
         state, notes = load_state(checkpoint)
         run = run_from(notes, str(checkpoint))
         state = trainer.resume(state)
+    else:
+        state = trainer.start(begin())
     earlier = run.seconds
 
     def save() -> None:
