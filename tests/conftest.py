@@ -5,6 +5,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import first_calls
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -13,11 +14,15 @@ settings.register_profile("short", derandomize=True, deadline=None, print_blob=F
 settings.register_profile("long", settings.get_profile("short"), max_examples=2000)
 settings.load_profile("short")
 
-# Every annotated type and shape is checked while the tests run; an int will do for a float, as it does for mypy.
-# Not in the kernels: the hook breaks @njit. (The pytest option --jaxtyping-packages takes no configured checker.)
+# Annotated types and shapes are checked in tests, see first_calls. Not in the kernels: the hook breaks @njit.
 PYPROJECT = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text(encoding="utf-8"))
 CHECKED = set(PYPROJECT["tool"]["setuptools"]["packages"]) - {"hwsim", "hwsim.kernels"}
-install_import_hook(sorted(CHECKED), "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+install_import_hook(sorted(CHECKED), "first_calls.check")
+
+
+def pytest_runtest_setup() -> None:
+    first_calls.start()
+
 
 if os.environ.get("HWSIM_NO_TORCH"):
     sys.modules["torch"] = None  # type: ignore[assignment]  # from here on `import torch` raises ImportError

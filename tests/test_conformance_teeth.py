@@ -58,6 +58,9 @@ class Bent(Substrate):
     def jacobian(self, *arguments: Any) -> Any:
         return self._answer("jacobian", *arguments)
 
+    def jacobian_diagonal(self, *arguments: Any) -> Any:
+        return self._answer("jacobian_diagonal", *arguments)
+
     def credit(self, *arguments: Any, per_sample: bool = False) -> Parameters:
         return self._answer("credit", *arguments, per_sample=per_sample)
 
@@ -101,6 +104,11 @@ SUBSTRATES: dict[str, tuple[str, Callable[..., Any], str]] = {
         "cotangent is the transpose of tangent",
     ),
     "jacobian transposed": ("jacobian", lambda answer, *_: answer.mT, "jacobian holds the matrices of tangent"),
+    "jacobian_diagonal without its leak": (
+        "jacobian_diagonal",
+        lambda answer, *_: answer + 1.0,
+        "jacobian_diagonal is the diagonal of jacobian",
+    ),
     "credit of U missing a factor": ("credit", with_block("U", lambda block: block / 2), "credit of block U is post"),
     "credit with the wrong sign": ("credit", with_block("b", lambda block: -block), "credit of block b is post"),
     "credit without a block": (
