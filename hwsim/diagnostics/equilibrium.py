@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hwsim.contracts.arrays import Array
+from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.substrate import Substrate
 
@@ -34,8 +35,7 @@ def residual(
     substrate: Substrate, theta: Parameters, x: Float[Array, "B M"], z: Float[Array, "B N"]
 ) -> Float[Array, " B"]:
     """rms over units of F(z, x): [B], state units per time constant."""
-    rate = substrate.field(z, x, theta)
-    return np.sqrt(np.mean(rate * rate, axis=1))
+    return _rms(substrate.field(z, x, theta))
 
 
 def find_equilibrium(
@@ -57,26 +57,50 @@ def find_equilibrium(
 
     Cost: one factorisation of [B, N, N] per iteration (GMRES above `DIRECT_LIMIT` units); quadratic near z*.
     """
-    theta, x, z = in_float64(theta), np.asarray(x, np.float64), np.array(z0, np.float64)
-    done = np.zeros(len(z), bool)
+    theta, x, z0 = in_float64(theta), np.asarray(x, np.float64), np.asarray(z0, np.float64)
     # a lane that left the finite numbers is an answer, not a floating-point warning
     with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(max_iterations):
-            left = np.flatnonzero(~done)
-            rate = substrate.field(z[left], x[left], theta)
-            size = np.sqrt(np.mean(rate * rate, axis=1))
-            small = size <= tolerance * (1.0 + np.sqrt(np.mean(z[left] ** 2, axis=1)))
-            # and given up, so that it does not spoil the solves of the others
-            done[left[small | ~np.isfinite(size)]] = True
-            go = ~small & np.isfinite(size)
-            if not go.any():
-                break
-            lanes = left[go]
-            z[lanes] -= solve_linearised(substrate, theta, x[lanes], z[lanes], rate[go])
-        final = residual(substrate, theta, x, z)
-        scale = 1.0 + np.sqrt(np.mean(z * z, axis=1))
-    converged = np.isfinite(final) & (final <= 100.0 * tolerance * scale)
+        return newton(substrate, theta, x, z0, solve_linearised, tolerance=tolerance, max_iterations=max_iterations)
+
+
+def newton(
+    substrate: Substrate,
+    theta: Parameters,
+    x: Float[Array, "B M"],
+    z0: Float[Array, "B N"],
+    solve: Callable[..., Float[Array, "K N"]],
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> Equilibrium:
+    """`find_equilibrium` in the arrays and the precision that it is given.
+
+    Args:
+        solve: `solve(substrate, theta, x, z, rhs)` gives `J(z)^-1 rhs`, as `solve_linearised` does.
+    """
+    xp = namespace(z0)
+    z = xp.asarray(z0, copy=True)
+    done = xp.zeros(z.shape[0], dtype=xp.bool)
+    for _ in range(max_iterations):
+        left = xp.nonzero(~done)[0]
+        rate = substrate.field(z[left], x[left], theta)
+        size = _rms(rate)
+        # what left the finite numbers is given up, so that it does not spoil the solves of the others
+        ended = (size <= tolerance * (1.0 + _rms(z[left]))) | ~xp.isfinite(size)
+        done[left[ended]] = True
+        if bool(xp.all(ended)):
+            break
+        lanes = left[~ended]
+        z[lanes] -= solve(substrate, theta, x[lanes], z[lanes], rate[~ended])
+    final = residual(substrate, theta, x, z)
+    converged = xp.isfinite(final) & (final <= 100.0 * tolerance * (1.0 + _rms(z)))
     return Equilibrium(z=z, residual=final, converged=converged)
+
+
+def _rms(values: Float[Array, "K N"]) -> Float[Array, " K"]:
+    """Root of the mean square over units."""
+    xp = namespace(values)
+    return xp.sqrt(xp.mean(values * values, axis=1))
 
 
 def solve_linearised(

@@ -6,12 +6,14 @@ at a time as fit `ENTRIES`: where a GPU is worth asking for, a factorisation bea
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float
+from dataclasses import fields
 
-from hwsim.contracts.arrays import Array, namespace
+from jaxtyping import Float
+
+from hwsim.contracts.arrays import Array
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.substrate import Substrate
-from hwsim.diagnostics import Equilibrium, find_equilibrium, solve_linearised
+from hwsim.diagnostics import Equilibrium, find_equilibrium, newton, solve_linearised
 
 from .place import Place
 
@@ -33,10 +35,16 @@ def find_equilibrium_at(
     if place.torch is None:
         return find_equilibrium(substrate, theta, x, z0, tolerance=tolerance, max_iterations=max_iterations)
     with place.active():
-        z, residual, converged = _newton(
-            substrate, place.parameters(theta), place.array(x), place.array(z0), tolerance, max_iterations
+        found = newton(
+            substrate,
+            place.parameters(theta),
+            place.array(x),
+            place.array(z0),
+            _solve,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
         )
-    return Equilibrium(z=place.back(z), residual=place.back(residual), converged=place.back(converged))
+    return Equilibrium(**{field.name: place.back(getattr(found, field.name)) for field in fields(found)})
 
 
 def solve_linearised_at(
@@ -55,38 +63,6 @@ def solve_linearised_at(
     return _solve(substrate, theta, x, z, rhs, transpose=transpose)
 
 
-def _newton(
-    substrate: Substrate,
-    theta: Parameters,
-    x: Float[Array, "B M"],
-    z0: Float[Array, "B N"],
-    tolerance: float,
-    max_iterations: int,
-) -> tuple[Float[Array, "B N"], Float[Array, " B"], Bool[Array, " B"]]:
-    """z, rms of F and which lanes converged: lane by lane as in `diagnostics.find_equilibrium`."""
-    xp = namespace(z0)
-    z = xp.asarray(z0, copy=True)
-    done = xp.zeros(z.shape[0], dtype=xp.bool)
-
-    def rms(values: Float[Array, "K N"]) -> Float[Array, " K"]:
-        return xp.sqrt(xp.mean(values * values, axis=1))
-
-    for _ in range(max_iterations):
-        left = xp.nonzero(~done)[0]
-        rate = substrate.field(z[left], x[left], theta)
-        size = rms(rate)
-        small = size <= tolerance * (1.0 + rms(z[left]))
-        stopped = small | ~xp.isfinite(size)  # what left the finite numbers is given up
-        done[left[stopped]] = True
-        go = ~stopped
-        if not bool(xp.any(go)):
-            break
-        lanes = left[go]
-        z[lanes] -= _solve(substrate, theta, x[lanes], z[lanes], rate[go], transpose=False)
-    final = rms(substrate.field(z, x, theta))
-    return z, final, xp.isfinite(final) & (final <= 100.0 * tolerance * (1.0 + rms(z)))
-
-
 def _solve(
     substrate: Substrate,
     theta: Parameters,
@@ -94,7 +70,7 @@ def _solve(
     z: Float[Array, "B N"],
     rhs: Float[Array, "B N"],
     *,
-    transpose: bool,
+    transpose: bool = False,
 ) -> Float[Array, "B N"]:
     """Direct solves in torch."""
     import torch
