@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -18,24 +19,24 @@ from hwsim.substrates.chip import DrawnSubstrate
 
 from .engines import Deployment, Engine, Settled, Stepwise, Stretch, largest_change
 from .integrators import Euler, Exponential, Propagator
-from .plants import PLANTS, TILE, Plant, constant
+from .plants import PLANTS, Plant, constant, nothing
 
-WIDE_TILE, WIDE = 32, 128
-"""Lanes run in tiles of 64 up to 128 units, and of 32 above, where two threads pay from 64 lanes on. Borders never
-depend on the number of threads, so that the same sums run in the same order on any."""
+WORTH = 3e5
+"""Nanoseconds that a relaxation takes on one thread where another one begins to pay."""
+_WORD = np.dtype(np.uint32)
 
 
 @final
 class Fused(Engine):
     """Compiled kernels: one product with the couplings and one pass over the units per step.
 
-    Lanes that are twins keep the same bits where the BLAS treats rows alike: OpenBLAS does in float64 up to 256 units,
-    and in float32 on machines with AVX-512 (on those with AVX2 alone they agree to rounding).
+    Every lane does the same sums in the same order wherever it lies in the batch: lanes that are twins keep the same
+    bits, and neither the batch nor the number of threads changes one.
     What no kernel serves goes step by step: a push that is a matrix and the two fields of `Heun`; corrected dynamics
     and transposed responses of oscillators and resistive networks.
 
     Args:
-        threads: lanes run in tiles on this many; the bits do not depend on it.
+        threads: lanes are shared out to this many where that pays; the bits do not depend on it.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -100,7 +101,7 @@ class Fused(Engine):
         trajectory = Trajectory(
             z=np.array(z, dtype, order="C"),
             before=np.empty(shape, dtype),
-            states=np.empty((count, *shape) if count else (0, 0, 0), dtype),
+            states=stretch.recordings.empty((count, *shape), dtype) if count else np.empty((0, 0, 0), dtype),
             limited=np.zeros(len(z), bool),
             steps=stretch.steps,
             every=stretch.record,
@@ -109,22 +110,31 @@ class Fused(Engine):
             path=stretch.noise,
             stream=int(Stream.THERMAL),
             phase=stretch.index,
-            ids=stretch.ids.astype(np.uint32),
-            repeats=stretch.repeats.astype(np.uint32),
+            ids=constant(stretch.ids, _WORD),
+            repeats=constant(stretch.repeats, _WORD),
         )
-        size = TILE if shape[1] <= WIDE else WIDE_TILE
-        tiles = [(lo, min(lo + size, len(z))) for lo in range(0, len(z), size)]
-        if self._threads > 1 and len(tiles) > 1:
-            self._pool = self._pool or ThreadPoolExecutor(self._threads, thread_name_prefix="hwsim-relax")
-            kernel(trajectory, motion, noise, net, tiles, self._pool.map)
-        else:
-            kernel(trajectory, motion, noise, net, tiles)
+        kernel(trajectory, motion, noise, net, self._shares(shape, stretch.steps), self._run_shares, trusted=True)
         return Settled(
             final=trajectory.z,
             before=trajectory.before,
             states=trajectory.states if stretch.record else None,
             limited=trajectory.limited,
         )
+
+    def _shares(self, shape: tuple[int, ...], steps: int) -> list[tuple[int, int]]:
+        """The lanes of each thread, (lo, hi)."""
+        lanes, units = shape
+        nanoseconds = lanes * units * steps * (4.0 + units / 40.0)
+        count = min(self._threads, lanes) if nanoseconds > WORTH else 1
+        borders = [round(lanes * part / count) for part in range(count + 1)]
+        return list(pairwise(borders))
+
+    def _run_shares(self, relax: Callable[[tuple[int, int]], None], shares: Sequence[tuple[int, int]]) -> list[None]:
+        """The first here and the others on the pool."""
+        self._pool = self._pool or ThreadPoolExecutor(self._threads - 1, thread_name_prefix="hwsim-relax")
+        others = [self._pool.submit(relax, share) for share in shares[1:]]
+        relax(shares[0])
+        return [other.result() for other in others]
 
 
 def _serves(deployment: Deployment, propagator: Propagator) -> bool:
@@ -139,7 +149,8 @@ class _Side:
         plant: the substrate.
         driven: whether the field has a constant part (the transposed response has none).
         push: [N].
-        amplitude: [1, N], [N, N], or [0, 0] without noise.
+        amplitude: [1, N], or [0, 0] without noise.
+        mixing: what multiplies the deviates before, laid out.
         slew: [N] largest change of a step, or [0].
         offset: [N], or None where there is none.
     """
@@ -148,6 +159,7 @@ class _Side:
     driven: bool
     push: Array
     amplitude: Array
+    mixing: Any
     slew: Array
     offset: Array | None
 
@@ -155,11 +167,13 @@ class _Side:
     def forwards(cls, deployment: Deployment) -> _Side:
         chip, dtype = deployment.drawn.chip, deployment.dtype
         slew = deployment.integrator.eps * chip.slew if np.isfinite(chip.slew).any() else np.empty(0)
+        amplitude, mixing = _noise(deployment.propagator, dtype)
         return cls(
             plant=_plant(deployment, deployment.drawn),
             driven=True,
             push=constant(deployment.propagator.push, dtype),
-            amplitude=_amplitude(deployment.propagator, dtype),
+            amplitude=amplitude,
+            mixing=mixing,
             slew=constant(slew, dtype),
             offset=constant(chip.offset, dtype) if chip.offset.any() else None,
         )
@@ -167,11 +181,13 @@ class _Side:
     @classmethod
     def backwards(cls, deployment: Deployment) -> _Side:
         dtype = deployment.dtype
+        amplitude, mixing = _noise(deployment.backward_propagator, dtype)
         return cls(
             plant=_plant(deployment, deployment.backwards),
             driven=False,
             push=constant(deployment.backward_propagator.push, dtype),
-            amplitude=_amplitude(deployment.backward_propagator, dtype),
+            amplitude=amplitude,
+            mixing=mixing,
             slew=constant(np.empty(0), dtype),
             offset=None,
         )
@@ -181,13 +197,14 @@ class _Side:
         from hwsim.kernels import Motion
 
         dtype = self.plant.dtype
-        steady = self.plant.steady(stretch.x) if self.driven else np.zeros((1, len(self.push)), dtype)
+        steady = self.plant.steady(stretch.x) if self.driven else constant(np.zeros((1, len(self.push))), dtype)
         return Motion(
             push=self.push,
-            steady=steady if self.offset is None else steady + self.offset,
+            steady=steady if self.offset is None else constant(steady + self.offset, dtype),
             force=_force(stretch.force, dtype),
             amplitude=self.amplitude,
-            slew=largest_change(self.slew, stretch) if self.slew.size else self.slew,
+            mixing=self.mixing,
+            slew=constant(largest_change(self.slew, stretch), dtype) if self.slew.size else self.slew,
             low=_rail(stretch.low, dtype),
             high=_rail(stretch.high, dtype),
         )
@@ -199,19 +216,24 @@ def _plant(deployment: Deployment, drawn: DrawnSubstrate) -> Plant:
 
 def _force(force: Array | None, dtype: np.dtype[Any]) -> Array:
     if force is None:
-        return np.empty((0, 0, 0), dtype)
+        return nothing((0, 0, 0), dtype)
     return constant(force if force.ndim == 3 else force[None], dtype)
 
 
-def _amplitude(propagator: Propagator, dtype: np.dtype[Any]) -> Array:
+def _noise(propagator: Propagator, dtype: np.dtype[Any]) -> tuple[Array, Any]:
+    """(amplitude, mixing) of a `Motion`."""
+    from hwsim.kernels import dense_weights, no_weights
+
     amplitude = propagator.amplitude
     if amplitude is None or not amplitude.any():
-        return constant(np.empty((0, 0)), dtype)
-    return constant(amplitude if amplitude.ndim == 2 else amplitude[None], dtype)
+        return nothing((0, 0), dtype), no_weights(dtype)
+    if amplitude.ndim == 1:
+        return constant(amplitude[None], dtype), no_weights(dtype)
+    return constant(np.ones((1, len(amplitude))), dtype), dense_weights(constant(amplitude, dtype))
 
 
 def _rail(rail: Array | None, dtype: np.dtype[Any]) -> Array:
-    return constant(np.empty((0, 0)) if rail is None else rail, dtype)
+    return nothing((0, 0), dtype) if rail is None else constant(rail, dtype)
 
 
 def engine_for(substrate: Substrate, threads: int) -> Engine:

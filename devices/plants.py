@@ -23,8 +23,13 @@ from hwsim.substrates.nonlinearity import Identity, Nonlinearity
 from hwsim.substrates.oscillator import OscillatorNetwork
 from hwsim.substrates.resistive import ResistiveNetwork
 
+from .drives import Drives
+
 TILE = 64
-"""Lanes of a tile; constant products are taken over as many lanes, or fewer (`equal_rows`)."""
+"""Lanes over which constant terms are taken at a time, or fewer (`equal_rows`)."""
+SPARSE = 0.1
+"""Share of couplings that exist up to which they are taken one by one."""
+_INDEX = np.dtype(np.int64)
 
 
 def constant(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -32,6 +37,12 @@ def constant(array: Array, dtype: np.dtype[Any]) -> Array:
     found = np.ascontiguousarray(array, dtype).view()
     found.flags.writeable = False
     return found
+
+
+@cache
+def nothing(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array without entries, for what is not there."""
+    return constant(np.empty(shape), dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +77,18 @@ class Plant(ABC):
     def _array(self, array: Array) -> Array:
         return constant(array, self.dtype)
 
+    def _laid_out(self, matrix: Array) -> Any:
+        """A matrix as kernels multiply by it."""
+        from hwsim.kernels import dense_weights
+
+        return dense_weights(np.asarray(matrix, self.dtype))
+
+    def _product(self, rows: Array, weights: Any) -> Array:
+        """`rows W^T`, the same bits for equal rows."""
+        from hwsim.kernels import product
+
+        return product(self._array(rows), weights)
+
     def _constant(self, of: Callable[[Array], Array], x: Float[Array, "B M"]) -> Float[Array, "B N"]:
         """`of(x)`, the same bits for equal lanes wherever they lie in the batch: a BLAS may sum other rows, and other
         numbers of rows, in other orders, and lanes that are twins must not differ."""
@@ -85,32 +108,33 @@ class Network(Plant):
 
     Args:
         physics: gives the drive `U x + b`.
-        matrix: W.
+        block: what programs the couplings.
         nonlinearity: r.
+        sign: of the couplings.
         leak: 1 or 0.
         gradient: see above.
     """
 
     physics: Driven
-    matrix: Float[Array, "N N"]
+    block: Array
     nonlinearity: Nonlinearity
+    sign: float = 1.0
     leak: float = 1.0
     gradient: bool = False
 
     @classmethod
     def leaky(cls, physics: LeakyNetwork, theta: Parameters, dtype: np.dtype[Any]) -> Network:
-        W = physics.coupling.matrix(theta["W"])
-        return cls(theta=theta, dtype=dtype, physics=physics, matrix=W, nonlinearity=physics.nonlinearity)
+        return cls(theta=theta, dtype=dtype, physics=physics, block=theta["W"], nonlinearity=physics.nonlinearity)
 
     @classmethod
     def energy(cls, physics: EnergyNetwork, theta: Parameters, dtype: np.dtype[Any]) -> Network:
-        W, r = physics.coupling.matrix(theta["W"]), physics.nonlinearity
-        return cls(theta=theta, dtype=dtype, physics=physics, matrix=W, nonlinearity=r, gradient=True)
+        W, r = theta["W"], physics.nonlinearity
+        return cls(theta=theta, dtype=dtype, physics=physics, block=W, nonlinearity=r, gradient=True)
 
     @classmethod
     def linear(cls, physics: LinearLangevin, theta: Parameters, dtype: np.dtype[Any]) -> Network:
-        W = -physics.coupling.matrix(theta["A"])
-        return cls(theta=theta, dtype=dtype, physics=physics, matrix=W, nonlinearity=Identity(), leak=0.0)
+        A, r = theta["A"], Identity()
+        return cls(theta=theta, dtype=dtype, physics=physics, block=A, nonlinearity=r, sign=-1.0, leak=0.0)
 
     @property
     def kernel(self) -> Callable[..., None]:
@@ -119,32 +143,72 @@ class Network(Plant):
         return relax_coupled
 
     @cached_property
-    def _weights(self) -> tuple[Array, Array]:
-        """W and W^T."""
-        return self._array(self.matrix), self._array(self.matrix.T)
+    def _matrix(self) -> Float[Array, "N N"]:
+        return self._array(self.sign * self.physics.coupling.matrix(self.block))
 
     @cached_property
-    def _skew(self) -> tuple[Array, Array]:
-        """W - W^T and its transpose."""
-        W, W_t = self._weights
-        return self._array(W - W_t), self._array(W_t - W)
+    def _entries(self) -> tuple[Array, Array, Array] | None:
+        """(post, pre, value) of W where few enough are not empty."""
+        found = self.physics.coupling.entries(self.block)
+        if found is None or len(found[0]) > SPARSE * self.physics.units**2:
+            return None
+        return found[0], found[1], self._array(self.sign * found[2])
+
+    @cached_property
+    def _weights(self) -> Any:
+        """W for the kernel."""
+        if self._entries is None:
+            return self._laid_out(self._matrix)
+        return self._listed(*self._entries)
+
+    @cached_property
+    def _transposed(self) -> Any:
+        """W^T for the kernel."""
+        if self._entries is None:
+            return self._laid_out(self._matrix.T)
+        post, pre, value = self._entries
+        return self._listed(pre, post, value)
+
+    @cached_property
+    def _skew(self) -> Any:
+        """W^T - W for the kernel."""
+        if self._entries is None:
+            return self._laid_out(self._matrix.T - self._matrix)
+        post, pre, value = self._entries
+        both = np.concatenate([pre, post]), np.concatenate([post, pre]), np.concatenate([value, -value])
+        return self._listed(*both)
+
+    def _listed(self, post: Array, pre: Array, value: Array) -> Any:
+        from hwsim.kernels import sparse_weights
+
+        return sparse_weights(self.physics.units, post, pre, value)
+
+    @cached_property
+    def _drives(self) -> Drives:
+        return Drives()
 
     def _drive(self, x: Array) -> Array:
-        return self._constant(lambda part: self.physics.drive(part, self.theta), x)
+        def fresh(x: Array) -> Array:
+            return self._product(x, self._inputs)[:, : self.physics.units] + self.theta["b"]
+
+        return self._array(self._drives.of(x, fresh))
+
+    @cached_property
+    def _inputs(self) -> Any:
+        """U for the kernel."""
+        return self._laid_out(self.theta["U"])
 
     def steady(self, x: Float[Array, "B M"]) -> Float[Array, "L N"]:
         return self._array(np.zeros((1, self.physics.units))) if self.gradient else self._drive(x)
 
     def net(self, x: Float[Array, "B M"], at: Float[Array, "B N"] | None) -> tuple[Any, ...] | None:
-        from hwsim.kernels import Coupled
+        from hwsim.kernels import Coupled, no_weights
 
-        weights, weights_t = self._weights
-        none = np.empty((0, 0), self.dtype)
+        none = nothing((0, 0), self.dtype)
+        back = no_weights(self.dtype) if at is None else self._skew if self.gradient else self._transposed
         at = none if at is None else self._array(at)
-        back, back_t = (none, none) if at is none else self._skew if self.gradient else self._weights
         return Coupled(
-            weights_t=weights_t,
-            weights=weights,
+            weights=self._weights,
             drive=self._drive(x) if self.gradient else none,
             nonlinearity=self.nonlinearity.code,
             leak=self.leak,
@@ -152,20 +216,18 @@ class Network(Plant):
             at=at,
             gain=none if at is none else self._array(self.nonlinearity.slope(at)),
             back=back,
-            back_t=back_t,
         )
 
     def response(self, x: Float[Array, "B M"], at: Float[Array, "K B N"]) -> tuple[Any, ...] | None:
         from hwsim.kernels import Response
 
-        weights, weights_t = self._weights
         slope = self._array(self.nonlinearity.slope(at))
-        leak = np.full((1, 1, self.physics.units), -self.leak, self.dtype)
+        leak = self._array(np.full((1, 1, self.physics.units), -self.leak))
         if self.gradient:
-            inflow = self.nonlinearity(at) @ weights_t + self._drive(x)
+            inflow = self.nonlinearity(at) @ self._matrix.T + self._drive(x)
             leak = self._array(self.nonlinearity.curvature(at) * inflow + leak)
-        pre = slope if self.gradient else np.empty((0, 0, 0), self.dtype)
-        return Response(weights_t=weights_t, weights=weights, post=slope, diagonal=leak, pre=pre)
+        pre = slope if self.gradient else nothing((0, 0, 0), self.dtype)
+        return Response(weights=self._transposed, post=slope, diagonal=leak, pre=pre)
 
 
 @final
@@ -190,9 +252,13 @@ class Phases(Plant):
         return relax_oscillators
 
     @cached_property
-    def _weights(self) -> tuple[Array, Array]:
-        matrix = self.physics.coupling.matrix(self.theta["K"])
-        return self._array(matrix), self._array(matrix.T)
+    def _weights(self) -> Any:
+        return self._laid_out(self.physics.coupling.matrix(self.theta["K"]))
+
+    @cached_property
+    def _references(self) -> Any:
+        """H for the kernel."""
+        return self._laid_out(self.theta["H"])
 
     def steady(self, x: Float[Array, "B M"]) -> Float[Array, "L N"]:
         return self._array(self.theta["omega"][None])
@@ -202,13 +268,10 @@ class Phases(Plant):
 
         if at is not None:
             return None
-        weights, weights_t = self._weights
-        H_t = self.theta["H"].T
         return Oscillators(
-            weights_t=weights_t,
-            weights=weights,
-            across=self._constant(lambda part: np.sin(part) @ H_t, x),
-            along=self._constant(lambda part: np.cos(part) @ H_t, x),
+            weights=self._weights,
+            across=self._array(self._product(np.sin(x), self._references)[:, : self.physics.units]),
+            along=self._array(self._product(np.cos(x), self._references)[:, : self.physics.units]),
             locking=self.physics.locking,
         )
 
@@ -237,9 +300,8 @@ class Nodes(Plant):
         return relax_circuit
 
     @cached_property
-    def _weights(self) -> tuple[Array, Array]:
-        matrix = self.physics.linear_part(self.theta)
-        return self._array(matrix), self._array(matrix.T)
+    def _weights(self) -> Any:
+        return self._laid_out(self.physics.linear_part(self.theta))
 
     @cached_property
     def _laws(self) -> tuple[DiodeLaw, ...]:
@@ -271,11 +333,11 @@ class Nodes(Plant):
             if isinstance(law, Shockley | IdealDiode)
         ]
         return {
-            "ends": ends,
+            "ends": constant(ends, _INDEX),
             "gain": self._array(factors[0]),
             "into": self._array(factors[1]),
-            "until": np.cumsum(counts, dtype=np.int64),
-            "law": np.array([SHOCKLEY if isinstance(law, Shockley) else IDEAL for law in self._laws], np.int64),
+            "until": constant(np.cumsum(counts), _INDEX),
+            "law": constant(np.array([SHOCKLEY if isinstance(law, Shockley) else IDEAL for law in self._laws]), _INDEX),
             "parameters": self._array(np.array(parameters).reshape(-1, 2)),
         }
 
@@ -288,9 +350,8 @@ class Nodes(Plant):
 
         if at is not None:
             return None
-        weights, weights_t = self._weights
         bias = self._constant(lambda part: self._branches.driven(part, part), x)
-        return Circuit(weights_t=weights_t, weights=weights, bias=bias, **self._diodes)
+        return Circuit(weights=self._weights, bias=bias, **self._diodes)
 
 
 @cache

@@ -53,6 +53,7 @@ def test_apply_and_its_transpose_are_one_matrix(case, seed):
     W = coupling.matrix(block)
     assert coupling.apply(block, r) == pytest.approx(r @ W.T, abs=1e-13)
     assert coupling.apply_transpose(block, r) == pytest.approx(r @ W, abs=1e-13)
+    assert np.array_equal(coupling.diagonal(block), np.diag(W))
     if coupling.reciprocal:
         assert np.array_equal(W, W.T)
     single = coupling.matrix(block.astype(np.float32))

@@ -23,6 +23,8 @@ from hwsim.kernels import (
     Response,
     Trajectory,
     coupled,
+    dense_weights,
+    no_weights,
     relax_coupled,
     relax_response,
 )
@@ -67,6 +69,7 @@ class Problem:
             steady=self.array(lanes, units) / 2,
             force=self.array(force, lanes, units) / 3,
             amplitude=np.full((1, units), sigma, dtype) if sigma else empty,
+            mixing=no_weights(np.dtype(dtype)),
             slew=np.empty(0, dtype),
             low=empty,
             high=empty,
@@ -93,22 +96,20 @@ class Problem:
         at = self.array(*self.shape) if corrected else empty
         back = (W - W.T if gradient else W) if corrected else empty
         return Coupled(
-            weights_t=np.ascontiguousarray(W.T),
-            weights=W,
+            weights=dense_weights(W),
             drive=self.array(*self.shape) if gradient else empty,
             nonlinearity=nonlinearity,
             leak=leak,
             gradient=gradient,
             at=at,
             gain=RATES[nonlinearity][1](at).astype(self.dtype),
-            back=np.ascontiguousarray(back),
-            back_t=np.ascontiguousarray(back.T),
+            back=dense_weights(back.T),
         )
 
     def response(self, along=1):
         leak = -np.ones((1, 1, self.shape[1]), self.dtype)
         post, pre = self.array(along, *self.shape), np.empty((0, 0, 0), self.dtype)
-        return Response(np.ascontiguousarray(self.weights.T), self.weights, post, leak, pre)
+        return Response(dense_weights(self.weights.T), post, leak, pre)
 
     def relax(self, net, tiles=None, run=map):
         kernel = relax_coupled if isinstance(net, Coupled) else relax_response
@@ -117,7 +118,8 @@ class Problem:
 
     def settle(self, field):
         """All states by the definition of a step, in float64, and the lanes that a limit held."""
-        n, m = self.noise, Motion(*(np.asarray(part, np.float64) for part in self.motion))
+        n = self.noise
+        m = self.motion._replace(**{name: np.asarray(v, np.float64) for name, v in arrays(self.motion).items()})
         rest = {"steps": self.trajectory.steps, "first": n.first, "phase": n.phase, "repeats": n.repeats}
         xi = n.path.normals(n.stream, n.ids, units=self.shape[1], **rest)
         states, limited = [self.trajectory.z.astype(np.float64)], np.zeros(self.shape[0], bool)
@@ -128,10 +130,8 @@ class Problem:
                 limited |= (np.abs(change) > m.slew).any(axis=1)
                 change = np.clip(change, -m.slew, m.slew)
             z = z + change
-            if len(m.amplitude) == 1:
-                z = z + m.amplitude * xi[t]
-            elif len(m.amplitude):
-                z = z + xi[t] @ m.amplitude.T
+            if len(m.amplitude):
+                z = z + m.amplitude * (xi[t] @ matrix(m.mixing).T if m.mixing.panels.size else xi[t])
             if len(m.low):
                 limited |= (((z < m.low) | (z > m.high)) & (m.low < m.high)).any(axis=1)
                 z = np.clip(z, m.low, m.high)
@@ -139,9 +139,21 @@ class Problem:
         return np.array(states), limited
 
 
+def arrays(parts):
+    """Those of a named tuple."""
+    return {name: value for name, value in parts._asdict().items() if isinstance(value, np.ndarray)}
+
+
+def matrix(weights):
+    """What was laid out, in float64."""
+    units = weights.panels.shape[1]
+    return weights.panels.transpose(0, 2, 1).reshape(-1, units)[:units].astype(np.float64)
+
+
 def flow(net):
     """The field of a coupled network, Jacobians written out as matrices."""
-    a = {name: np.asarray(v, np.float64) for name, v in net._asdict().items()}
+    a = {name: v.astype(np.float64) for name, v in arrays(net).items()}
+    a["weights"] = matrix(net.weights)
     rate, slope = RATES[net.nonlinearity]
 
     def field(z, t):
@@ -229,7 +241,7 @@ def test_step_is_its_definition(dtype, slew, rails, amplitude):
     if amplitude == "own":
         p.moving(amplitude=np.linspace(0, 0.1, N)[None].astype(dtype))
     if amplitude == "matrix":
-        p.moving(amplitude=p.array(N, N) / dtype(100))
+        p.moving(amplitude=np.linspace(0.5, 1, N)[None].astype(dtype), mixing=dense_weights(p.array(N, N) / dtype(100)))
     net = p.net(TANH)
     check(p, net, flow(net))
 
@@ -259,12 +271,13 @@ def test_response_kernel_is_its_definition(dtype, options, along, weighed):
     net = p.response(along)
     if weighed:
         net = net._replace(pre=p.array(along, *p.shape), diagonal=p.array(along, *p.shape) / 4 - 1)
-    a = {name: v.astype(np.float64) for name, v in net._asdict().items()}
+    a = {name: v.astype(np.float64) for name, v in arrays(net).items()}
+    W_t = matrix(net.weights)
 
     def field(z, t):
         post, diagonal = (a[name][t if len(a[name]) > 1 else 0] for name in ("post", "diagonal"))
         pre = a["pre"][t if along > 1 else 0] if weighed else 1.0
-        return diagonal * z + post * ((pre * z) @ a["weights"])
+        return diagonal * z + post * ((pre * z) @ W_t.T)
 
     check(p, net, field)
 
@@ -294,16 +307,16 @@ def test_correction_turns_the_linear_response_into_the_adjoint():
         np.testing.assert_allclose(moved, adjoint, rtol=0, atol=1e-4 * np.abs(adjoint).max())
 
 
-def uncoupled(lanes, units, steps, amplitude):
+def uncoupled(lanes, units, steps, **noise):
     """Leaky units without couplings or drive, from rest."""
-    p = Problem(np.float32, lanes=lanes, units=units, steps=steps).moving(amplitude=amplitude.astype(np.float32))
+    p = Problem(np.float32, lanes=lanes, units=units, steps=steps).moving(**noise)
     p.trajectory.z[:], p.motion.steady[:], p.weights[:] = 0, 0, 0
     return p.relax(p.net(IDENTITY)).z
 
 
 def test_stationary_variance_is_that_of_the_discrete_langevin_equation():
     """Uncoupled units: sigma^2 / (1 - (1 - eps)^2) (Euler's, not the continuous sigma^2 / 2 eps)."""
-    z = uncoupled(200, 64, 100, np.full((1, 64), 0.2))
+    z = uncoupled(200, 64, 100, amplitude=np.full((1, 64), 0.2, np.float32))
     expected = 0.2**2 / (1 - (1 - EPS) ** 2)
     assert z.var(dtype=np.float64) == pytest.approx(expected, rel=4 * math.sqrt(2 / z.size))
 
@@ -311,7 +324,7 @@ def test_stationary_variance_is_that_of_the_discrete_langevin_equation():
 def test_a_noise_matrix_gives_its_covariance():
     """Uncoupled units under amplitude R: covariance R R^T / (1 - (1 - eps)^2), within 5 standard errors."""
     root = 0.2 * np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [-0.5, 0.5, 0.7]])
-    z = uncoupled(4000, 3, 80, root)
+    z = uncoupled(4000, 3, 80, amplitude=np.ones((1, 3), np.float32), mixing=dense_weights(root.astype(np.float32)))
     expected = root @ root.T / (1 - (1 - EPS) ** 2)
     spread = np.sqrt((expected**2 + np.outer(np.diag(expected), np.diag(expected))) / len(z))
     assert (np.abs(z.T @ z / len(z) - expected) < 5 * spread).all()
@@ -444,7 +457,9 @@ def test_nothing_is_allocated_in_the_loop_over_steps(dtype):
         ("motion", {"push": np.zeros(N - 1, np.float32)}, "push must be"),
         ("motion", {"amplitude": np.zeros((2, N), np.float32)}, "amplitude must be"),
         ("motion", {"low": np.zeros((1, N), np.float32)}, "low must be .* \\[0, 0\\]"),
-        ("net", {"weights_t": np.zeros((N, N), np.float32).T}, "weights_t must be C-contiguous"),
+        ("net", {"weights": dense_weights(np.zeros((N, N)))}, "weights must be dense_weights .* of a float32 matrix"),
+        ("net", {"weights": dense_weights(np.zeros((N, N + 1), np.float32))}, rf"found float32, \[3, {N + 1}, 16\]"),
+        ("net", {"back": dense_weights(np.zeros((N, N), np.float32))}, r"back must be .* matrix \[0, 0\]"),
         ("net", {"nonlinearity": 7}, "nonlinearity 7"),
         ("net", {"at": np.zeros((B, N), np.float32)}, "gain must be"),
         ("trajectory", {"z": np.zeros((B, N), np.int32)}, "z must be a writable"),

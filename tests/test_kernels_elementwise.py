@@ -35,7 +35,7 @@ def in_a_loop(function, contracted):
     return call
 
 
-NAMES = ("exp", "expm1", "logistic", "softplus")
+NAMES = ("exp", "expm1", "logistic", "softplus", "tanh", "tanh_fast")
 FOUND = {
     (name, contracted): in_a_loop(getattr(elementwise, name), contracted) for name in NAMES for contracted in CONTRACTED
 }
@@ -44,8 +44,18 @@ TRUTH = {
     "expm1": mpmath.expm1,
     "logistic": lambda x: 1 / (1 + mpmath.exp(-x)),
     "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
+    "tanh": mpmath.tanh,
+    "tanh_fast": mpmath.tanh,
 }
-ULPS = {"exp": 2, "expm1": 2, "logistic": 4, "softplus": 4}
+ULPS = {
+    "exp": (2, 2),
+    "expm1": (2, 2),
+    "logistic": (4, 4),
+    "softplus": (4, 4),
+    "tanh": (2, 4),
+    "tanh_fast": (5, 4),
+}
+"""In float32 and in float64."""
 
 
 def sincos_over(x, sine, cosine):
@@ -76,7 +86,20 @@ def test_exponentials_are_accurate(name, dtype):
     unit = np.spacing(np.abs(high[normal]).astype(dtype)).astype(np.float64)
     for contracted in CONTRACTED:
         found = FOUND[name, contracted](x).astype(np.float64)[normal]
-        assert (np.abs((found - high[normal]) - low[normal]) / unit).max() <= ULPS[name]
+        assert (np.abs((found - high[normal]) - low[normal]) / unit).max() <= ULPS[name][TYPES.index(dtype)]
+
+
+def test_the_fast_tanh_stays_below_one_and_near_the_exact_one():
+    """Everywhere, so that 1 - tanh^2 stays positive; odd; monotonic to its error."""
+    x = np.concatenate([np.linspace(-12, 12, 200001), np.geomspace(1e-38, 12, 20001)]).astype(np.float32)
+    found, exact = FOUND["tanh_fast", True](x), np.tanh(x.astype(np.float64))
+    assert np.abs(found).max() < 1
+    away = exact != 0
+    assert (np.abs(found - exact)[away] / np.abs(exact[away])).max() < 3e-7
+    np.testing.assert_array_equal(FOUND["tanh_fast", True](-x), -found)
+    ends = FOUND["tanh_fast", True](np.array([math.nan, math.inf, -math.inf] * 20, np.float32))
+    assert np.isnan(ends[0])
+    assert ends[1] == -ends[2] == pytest.approx(1, abs=3e-7)
 
 
 @BOTH
@@ -93,7 +116,7 @@ def test_small_exponentials_round_gradually_to_zero(dtype):
 @BOTH
 @pytest.mark.parametrize(
     ("name", "low", "high"),
-    [("exp", 0, math.inf), ("expm1", -1, None), ("logistic", 0, 1), ("softplus", 0, math.inf)],
+    [("exp", 0, math.inf), ("expm1", -1, None), ("logistic", 0, 1), ("softplus", 0, math.inf), ("tanh", -1, 1)],
 )
 def test_exponentials_keep_nan_and_end_where_they_must(name, dtype, low, high):
     x = np.array([math.nan, -math.inf, -1e30, math.inf, 1e30], dtype)

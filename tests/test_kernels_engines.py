@@ -9,6 +9,7 @@ import pytest
 from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.threads import one_blas_thread
+from hwsim.devices import fused
 from hwsim.devices.engines import Deployment, Stepwise, Stretch
 from hwsim.devices.fused import Fused, engine_for
 from hwsim.devices.integrators import Euler, Exponential, Heun
@@ -23,6 +24,7 @@ from hwsim.substrates import (
     LeakyNetwork,
     LinearLangevin,
     Logistic,
+    Masked,
     OscillatorNetwork,
     Reciprocal,
     ReLU,
@@ -221,17 +223,22 @@ def test_both_engines_integrate_alike(name, integrator):
 @BOTH
 @SOME
 @pytest.mark.parametrize("root", [SIGMAS, MATRIX])
-def test_threads_and_twins_keep_the_bits(name, root, dtype):
-    """Two tiles and a part; the first lanes come again at the end, in a tile of another size."""
+def test_threads_and_twins_keep_the_bits(name, root, dtype, monkeypatch):
+    """The first lanes come again at the end, in a part of another size; and alone, as a batch of their own."""
+    monkeypatch.setattr(fused, "WORTH", 0.0)  # or so little work would not be shared
     lanes = 150
     case = Case(SUBSTRATES[name], dtype, lanes=lanes, root=root)
     twin = np.r_[np.arange(lanes - 10), np.arange(10)]
     case.z, x, force = case.z[twin], case.stretch.x[twin], case.array(lanes, N)[twin]
-    one, two = (case.run(Fused(threads), x=x, force=force, ids=twin, record=6) for threads in (1, 2))
-    assert one.states.tobytes() == two.states.tobytes()
-    assert one.before.tobytes() == two.before.tobytes()
+    one, *others = (case.run(Fused(threads), x=x, force=force, ids=twin, record=6) for threads in (1, 2, 7))
+    for other in others:
+        assert one.states.tobytes() == other.states.tobytes()
+        assert one.before.tobytes() == other.before.tobytes()
     assert one.final[:10].tobytes() == one.final[-10:].tobytes()
     assert one.final[:10].tobytes() != one.final[10:20].tobytes()
+    case.z = case.z[:1]
+    alone = case.run(Fused(), x=x[:1], force=force[:1], ids=twin[:1], repeats=np.zeros(1, int))
+    assert alone.final.tobytes() == one.final[:1].tobytes()
 
 
 @BOTH
@@ -246,6 +253,10 @@ def test_a_lane_that_is_not_finite_keeps_to_itself(name, bad, dtype):
     assert not np.isfinite(spoilt[2]).all()
 
 
+DIRECTED = Masked.of(np.random.default_rng(0).random((260, 260)) < 0.05)
+MUTUAL = Masked.grid(13, 20, reciprocal=True)
+
+
 @BOTH
 @pytest.mark.parametrize(
     "substrate",
@@ -253,10 +264,12 @@ def test_a_lane_that_is_not_finite_keeps_to_itself(name, bad, dtype):
         LeakyNetwork.dense(260, M),
         EnergyNetwork.symmetric(260, M),
         OscillatorNetwork(units=260, inputs=M, coupling=Dense(260)),
+        LeakyNetwork(units=260, inputs=M, coupling=DIRECTED),
+        EnergyNetwork(units=260, inputs=M, coupling=MUTUAL),
     ],
 )
 def test_wide_networks_settle_alike(substrate, dtype):
-    """From 256 units on products are taken the other way round in float32; tiles have 32 lanes."""
+    """More units than a panel is deep, more lanes than go together; all couplings, and few of them one by one."""
     case = Case(substrate, dtype, lanes=40, root=np.full(260, 0.05))
     case.check(correct_at=case.array(40, 260), record=8)
     case.check(at=case.array(40, 260))

@@ -39,6 +39,19 @@ def test_kernel_noise_is_the_noise_of_the_path(dtype, limit, units, coarse):
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(np.float32, 2e-6), (np.float64, 1e-13)])
+@pytest.mark.parametrize("ids", [[3, 1, 4, 3, 1, 4, 3, 1, 4], [3, 3, 3], [3, 1, 3, 3, 1, 4], [3, 1, 1, 4, 4, 5]])
+@pytest.mark.parametrize("coarse", [1, 3])
+def test_twins_have_the_same_noise_and_others_their_own(dtype, limit, ids, coarse):
+    """Lanes with the same address anywhere; the last of each has a repeat of its own and is nobody's twin."""
+    repeats = np.zeros(len(ids), np.uint32)
+    repeats[-1] = 2
+    n = noise(len(ids), coarse=coarse)._replace(ids=np.array(ids, np.uint32), repeats=repeats)
+    out = np.full((5, len(ids), 70), np.nan, dtype)
+    fill_normals(out, n)
+    np.testing.assert_allclose(out, deviates(n, 70, 5), rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(np.float32, 2e-6), (np.float64, 1e-13)])
 def test_kernel_noise_agrees_in_the_far_and_in_the_near_end_of_the_law(dtype, limit):
     """4e6 deviates, so that words close to 0 and to 2^32 occur, where a radius in float32 would be lost."""
     n = noise(64)
@@ -60,6 +73,18 @@ from .callee import gain
 def step(x):
     return gain(x) + 1.0
 """
+TYPED = """
+from typing import NamedTuple
+from ._compile import kernel
+from .callee import gain
+
+class {name}(NamedTuple):
+    one: float
+
+@kernel()
+def step(given):
+    return gain(given.one) + 1.0
+"""
 CALLEE = """
 from ._compile import kernel
 
@@ -67,7 +92,7 @@ from ._compile import kernel
 def gain(x):
     return {gain} * x
 """
-ASK = "from room.caller import step; print(step(1.0), sum(step.stats.cache_hits.values()), step._cache.cache_path)"
+ASK = "from room.caller import step; print({asked}, sum(step.stats.cache_hits.values()), step._cache.cache_path)"
 
 
 @pytest.fixture
@@ -81,11 +106,13 @@ def room(tmp_path):
     return folder
 
 
-def ask(room, **environment):
+def ask(room, *, asked="step(1.0)", **environment):
     """(result, cache hits, cache folder) of the caller, from a fresh interpreter."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     clean |= {"PYTHONPATH": str(room.parent), "PYTHONDONTWRITEBYTECODE": "1"} | environment
-    run = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, env=clean, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", ASK.format(asked=asked)], capture_output=True, text=True, env=clean, check=True
+    )
     result, hits, folder = run.stdout.split()
     return float(result), int(hits), Path(folder)
 
@@ -95,6 +122,14 @@ def test_an_edited_callee_in_another_file_recompiles_its_caller(room):
     assert ask(room) == (3.0, 1, room / "__pycache__")
     (room / "callee.py").write_text(CALLEE.format(gain=10.0, inline=True))
     assert ask(room)[:2] == (11.0, 0)
+
+
+def test_a_cache_that_names_a_type_which_is_gone_is_written_afresh(room):
+    """The old index cannot be read at all."""
+    for name, hits in (("Old", 0), ("New", 0), ("New", 1)):
+        (room / "caller.py").write_text(TYPED.format(name=name))
+        asked = f"step(__import__('room.caller').caller.{name}(1.0))"
+        assert ask(room, asked=asked)[:2] == (3.0, hits)
 
 
 def test_the_cache_goes_where_the_environment_says(room, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, TypeAlias
 
+import numpy as np
 from array_api_compat import array_namespace
 
 Array: TypeAlias = Any
@@ -22,3 +23,11 @@ def namespace(*arrays: Array) -> ModuleType:
     """
     module: ModuleType = array_namespace(*arrays)
     return module
+
+
+def host(array: Array) -> np.ndarray:
+    """An array of any engine in NumPy, copied where it is not in the memory of this machine."""
+    if isinstance(array, np.ndarray) or not hasattr(array, "detach"):  # a tensor, which this room does not know by name
+        return np.asarray(array)
+    found: np.ndarray = array.detach().cpu().numpy()
+    return found

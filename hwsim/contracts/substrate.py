@@ -12,6 +12,9 @@ from .arrays import Array, namespace
 from .parameters import Parameters
 from .scale import Scale
 
+_AT_A_TIME = 2**15
+"""Entries of J that are held at a time where the diagonal is all that is wanted."""
+
 
 class Synapses(ABC):
     """All that a local rule may know of the physics: how a synapse turns what it sees into its own update.
@@ -167,9 +170,26 @@ class Substrate(Synapses):
         Cost: one tangent of a batch N times as large.
         """
         xp = namespace(z)
-        basis = xp.eye(self.units, dtype=z.dtype)[:, None, :]
+        basis = xp.eye(self.units, dtype=z.dtype, device=z.device)[:, None, :]
         columns = self.tangent(xp.broadcast_to(basis, (self.units, *z.shape)), z, x, theta)
         return xp.permute_dims(columns, (1, 2, 0))
+
+    def jacobian_diagonal(
+        self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Float[Array, "*T B N"]:
+        """`J_ii(z)`: what a unit does to itself.
+
+        Cost: that of `jacobian` at every state, some of them at a time; a substrate that knows better, O(T B N).
+        """
+        xp, lead = namespace(z), z.shape[:-2]
+        states = xp.reshape(z, (-1, self.units))
+        inputs = xp.reshape(xp.broadcast_to(x, (*lead, *x.shape)), (-1, x.shape[-1]))
+        some = max(1, _AT_A_TIME // self.units**2)
+        found = [
+            xp.linalg.diagonal(self.jacobian(states[i : i + some], inputs[i : i + some], theta))
+            for i in range(0, len(states), some)
+        ]
+        return xp.reshape(xp.concat(found), z.shape)
 
 
 @final

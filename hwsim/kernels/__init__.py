@@ -1,15 +1,18 @@
 """Compiled Numba kernels: arrays and integer codes in, arrays out.
 
 Every kernel takes float32 or float64 arrays, is compiled once for each, keeps its machine code on disk and releases the
-interpreter lock.  The functions exported here check what they are given; those inside do not.
+interpreter lock.  The functions exported here check what they are given, unless told `trusted`; those inside do not.
 """
 
 from ._check import Noise
+from ._product import Weights, dense_weights, no_weights, product, sparse_weights
 from ._step import Motion, Trajectory
+from .arrays import tanh_array
 from .coupled import (
     HARD,
     IDENTITY,
     LOGISTIC,
+    RATIONAL_TANH,
     RELU,
     SOFTPLUS,
     TANH,
@@ -18,6 +21,7 @@ from .coupled import (
     relax_coupled,
     relax_response,
 )
+from .draws import draw_normals
 from .noise import fill_normals
 from .oscillator import Oscillators, relax_oscillators
 from .resistive import IDEAL, SHOCKLEY, Circuit, relax_circuit
@@ -27,6 +31,7 @@ __all__ = [
     "IDEAL",
     "IDENTITY",
     "LOGISTIC",
+    "RATIONAL_TANH",
     "RELU",
     "SHOCKLEY",
     "SOFTPLUS",
@@ -38,9 +43,16 @@ __all__ = [
     "Oscillators",
     "Response",
     "Trajectory",
+    "Weights",
+    "dense_weights",
+    "draw_normals",
     "fill_normals",
+    "no_weights",
+    "product",
     "relax_circuit",
     "relax_coupled",
     "relax_oscillators",
     "relax_response",
+    "sparse_weights",
+    "tanh_array",
 ]

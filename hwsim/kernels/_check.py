@@ -1,6 +1,7 @@
 """What the compiled kernels need of their arguments, checked before they run: they do not check bounds themselves."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,6 +14,8 @@ FloatArray: TypeAlias = NDArray[Any]
 """float32 or float64, all arrays of one call alike."""
 WordArray: TypeAlias = NDArray[np.uint32]
 FlagArray: TypeAlias = NDArray[np.bool_]
+IndexArray: TypeAlias = NDArray[Any]
+"""int64 or int32."""
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 _WORD = np.dtype(np.uint32)
@@ -61,9 +64,6 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.setflags(write=False)
     return view
-
-
-_NONE = frozen(np.empty(0, np.uint32))
 
 
 def check_tiles(tiles: Sequence[tuple[int, int]], lanes: int) -> None:
@@ -134,6 +134,17 @@ class Address(NamedTuple):
     words: WordArray
 
 
+_NONE = frozen(np.empty(0, np.uint32))
+_SILENT = Address(seed=0, step=0, first=0, coarse=1, ids=_NONE, words=_NONE)
+_REPEATS = 2**16
+
+
+@lru_cache(maxsize=256)
+def _word(stream: int, phase: int, repeat: int) -> np.uint32:
+    """The counter word of a lane without a repeat of its own."""
+    return np.uint32(address_word(stream, phase, repeat)[0])
+
+
 def noise_address(noise: Noise | None, lanes: int, steps: int) -> Address:
     """The address of the deviates; without noise nothing is drawn, so that nothing is checked.
 
@@ -141,21 +152,17 @@ def noise_address(noise: Noise | None, lanes: int, steps: int) -> Address:
         InputError: a part is out of range, or an array is not [lanes] uint32.
     """
     if noise is None:
-        return Address(seed=0, step=0, first=0, coarse=1, ids=_NONE, words=_NONE)
-    for name, array in (("ids", noise.ids), ("repeats", noise.repeats)):
+        return _SILENT
+    ids, repeats, path = noise.ids, noise.repeats, noise.path
+    for name, array in (("ids", ids), ("repeats", repeats)):
         if array.dtype != _WORD or array.shape != (lanes,) or not array.flags.c_contiguous:
             raise InputError(f"{name} must be C-contiguous uint32 [{lanes}]; found {_describe(array)}")
-    path = noise.path
     check_times(noise.first, steps, path.coarse)
-    words = address_word(noise.stream, noise.phase, path.repeat, noise.repeats)
-    return Address(
-        seed=int(path.seed),
-        step=int(path.step),
-        first=int(noise.first),
-        coarse=int(path.coarse),
-        ids=frozen(noise.ids),
-        words=frozen(words),
-    )
+    if lanes and int(repeats.max()) + path.repeat < _REPEATS:
+        words = repeats + _word(noise.stream, noise.phase, path.repeat)
+    else:  # none, or one that does not fit
+        words = address_word(noise.stream, noise.phase, path.repeat, repeats)
+    return Address(int(path.seed), int(path.step), int(noise.first), int(path.coarse), frozen(ids), frozen(words))
 
 
 def _describe(array: NDArray[Any]) -> str:

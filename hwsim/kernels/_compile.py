@@ -31,13 +31,23 @@ def _stamp(folder: Path) -> str:
 _STAMP = _stamp(Path(__file__).parent)
 
 
+class _Files(IndexDataCacheFile):
+    """The files of one kernel."""
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except (AttributeError, ImportError):  # it was written by other sources, and names a type that they had
+            return {}
+
+
 class _FolderCache(FunctionCache):
     """Numba's own cache, at the place that Numba chooses (NUMBA_CACHE_DIR, `__pycache__`, or the user's cache folder
     where the package is read-only), with the stamp of the whole folder in place of the stamp of one file."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         super().__init__(function)
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _STAMP)
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, _STAMP)
 
 
 def kernel(
@@ -52,7 +62,7 @@ def kernel(
             inlining machine code; it takes its caller's flags, and is not stored on disk by itself.
 
     Returns:
-        A decorator.  With `NUMBA_DISABLE_JIT=1` it leaves the function as it is.
+        A decorator.  With `NUMBA_DISABLE_JIT=1` it leaves the function as it is; products need the compiler.
 
     Cost: compiled at the first call for each set of argument types, then loaded from disk.
     """

@@ -1,21 +1,16 @@
 """What all relaxations share: their arguments, and one step once the field is known.
 
-Inside the kernels a tile of lanes is [lanes, N], its products are taken on whole groups of rows, and a step runs row by
-row, so that what it needs stays in the cache.
+Inside the kernels some lanes at a time run through all steps, as arrays [lanes, N] that stay in the cache; every lane
+does the same operations in the same order whatever lies beside it.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-# np.dot calls this library in a kernel; it is loaded here, so that a thread limit set before the first call reaches it
-import scipy.linalg.cython_blas  # noqa: F401
-
 from hwsim.contracts.errors import InputError
-from hwsim.contracts.threads import one_blas_thread
 
 from ._check import (
     Address,
@@ -25,7 +20,6 @@ from ._check import (
     check_force,
     check_tiles,
     flags,
-    frozen,
     given,
     noise_address,
     recording,
@@ -33,21 +27,11 @@ from ._check import (
     writable,
 )
 from ._compile import Scalar, kernel
+from ._product import Weights, given_weights, multiply, wide
 from .noise import normal_tile, padded
 
-# From this many units on, in float32 and for a short batch, OpenBLAS (0.3.30, AVX-512) needs 13 % (N = 256) to 40 %
-# (N = 1024) less time for W r^T than for r W^T, the turning of its result in cache-sized blocks included.  In float64
-# it needs more.
-_WIDE = 256
-_BLOCK = 64
-
-# A matrix product takes its rows in whole groups of this many, the rest zeros: on other numbers of rows a BLAS may sum
-# in another order, and then two lanes with the same numbers, one in a full tile and one in the last, would drift apart.
-_ROWS = 32
-
-# Where a BLAS sums rows of one product in different orders (OpenBLAS's float32 kernel for AVX2 does), the product is
-# taken over fewer lanes at a time, as columns: 16 at a time cost 5 to 20 % more (N = 64 to 1024).
-_GROUPS = (0, 16, 8, 4, 1)
+_SOME, _MANY = 128, 512  # units
+_AHEAD = 16  # rows of deviates that are drawn at once, at least, since one alone costs more
 
 
 class Trajectory(NamedTuple):
@@ -80,8 +64,8 @@ class Motion(NamedTuple):
         push: [N], step size times rate.
         steady: [1, N] or [B, N], the constant part of the field: offsets and drives.
         force: [K, B, N]; K = 1 for a constant, `steps` for a waveform, 0 (or shape [0, 0, 0]) for none.
-        amplitude: [1, N] standard deviations of the noise of one step, or [N, N], a matrix that multiplies independent
-            deviates; [0, 0] for none.
+        amplitude: [1, N] standard deviations of the noise of one step; [0, 0] for none.
+        mixing: [N, N] laid out, what multiplies independent deviates before that; `no_weights` for nothing.
         slew: [N] largest change of one step, or [0] for no limit.
         low, high: [1, N] or [B, N] rails, or both [0, 0] for none.
     """
@@ -90,25 +74,10 @@ class Motion(NamedTuple):
     steady: FloatArray
     force: FloatArray
     amplitude: FloatArray
+    mixing: Weights
     slew: FloatArray
     low: FloatArray
     high: FloatArray
-
-
-class Step(NamedTuple):
-    """`Motion` as kernels take it: amplitude taken apart into what multiplies the noise unit by unit, [N] or [0] for no
-    noise, and a matrix [N padded, N] that multiplies rows of deviates before, or [0, 0]; and how many lanes go into one
-    matrix product, 0 for all of a tile."""
-
-    push: FloatArray
-    steady: FloatArray
-    force: FloatArray
-    scale: FloatArray
-    matrix: FloatArray
-    slew: FloatArray
-    low: FloatArray
-    high: FloatArray
-    group: int
 
 
 Tiles: TypeAlias = Sequence[tuple[int, int]]
@@ -117,7 +86,7 @@ Run: TypeAlias = Callable[[Callable[[tuple[int, int]], None], Tiles], Iterable[N
 """How to run the tiles, in any order: `map`, or that of an executor."""
 
 
-def checked(trajectory: Trajectory, motion: Motion, noise: Noise, tiles: Tiles) -> tuple[Trajectory, Step, Address]:
+def checked(trajectory: Trajectory, motion: Motion, noise: Noise, tiles: Tiles) -> tuple[Trajectory, Motion, Address]:
     """The first three as a kernel takes them: inputs read-only, noise as counter words.
 
     Raises:
@@ -129,51 +98,50 @@ def checked(trajectory: Trajectory, motion: Motion, noise: Noise, tiles: Tiles) 
     shape = lanes, units = z.shape
     check_tiles(tiles, lanes)
     rails = ((0, 0),) if 0 in (len(motion.low), len(motion.high)) else ((1, units), shape)
-    scale, matrix = _taken_apart(same("amplitude", motion.amplitude, z, (1, units), (units, units), (0, 0)))
-    before = same("before", writable("before", trajectory.before, 2), z, shape)
-    if steps == 0:
-        for lo, hi in tiles:
-            before[lo:hi] = z[lo:hi]
+    amplitude = given("amplitude", motion.amplitude, z, (1, units), (0, 0))
+    mixed = len(motion.mixing.panels) > 0 and len(amplitude) > 0
+    same("before", writable("before", trajectory.before, 2), z, shape)
+    recording(trajectory.states, z, steps, every)
+    flags("limited", trajectory.limited, lanes)
     return (
-        Trajectory(
-            z=z,
-            before=before,
-            states=recording(trajectory.states, z, steps, every),
-            limited=flags("limited", trajectory.limited, lanes),
-            steps=steps,
-            every=every,
-        ),
-        Step(
+        trajectory._replace(steps=steps, every=every),
+        Motion(
             push=given("push", motion.push, z, (units,)),
             steady=given("steady", motion.steady, z, (1, units), shape),
             force=check_force(motion.force, z, steps),
-            scale=frozen(scale),
-            matrix=frozen(matrix),
+            amplitude=amplitude,
+            mixing=given_weights("mixing", motion.mixing, z, units if mixed else 0),
             slew=given("slew", motion.slew, z, (units,), (0,)),
             low=given("low", motion.low, z, *rails),
             high=given("high", motion.high, z, *rails),
-            group=product_group(z.dtype),
         ),
-        noise_address(noise if len(scale) else None, lanes, steps),
+        noise_address(noise if len(amplitude) else None, lanes, steps),
     )
 
 
+def as_given(trajectory: Trajectory, motion: Motion, noise: Noise) -> tuple[Trajectory, Motion, Address]:
+    """The same without a look at the arrays: read-only inputs as `checked` gives them."""
+    lanes = len(trajectory.z) if len(motion.amplitude) else 0
+    return trajectory, motion, noise_address(noise if lanes else None, lanes, trajectory.steps)
+
+
 def run_tiles(
-    kernel: Callable[..., None], arguments: tuple[Any, ...], net: tuple[Any, ...], tiles: Tiles, run: Run
+    kernel: Callable[..., None],
+    arguments: tuple[Trajectory, Motion, Address],
+    net: tuple[Any, ...],
+    tiles: Tiles,
+    run: Run,
 ) -> None:
     """The kernel on every tile."""
-    for _ in run(lambda tile: kernel(*arguments, net, int(tile[0]), int(tile[1])), tiles):
+    trajectory = arguments[0]
+    if trajectory.steps == 0:
+        for lo, hi in tiles:
+            trajectory.before[lo:hi] = trajectory.z[lo:hi]
+    if len(tiles) == 1:
+        kernel(*arguments, net, *tiles[0])
+        return
+    for _ in run(lambda tile: kernel(*arguments, net, *tile), tiles):
         pass
-
-
-def _taken_apart(amplitude: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(scale, matrix) of a `Step`."""
-    if len(amplitude) < 2:
-        return amplitude.reshape(-1), np.empty((0, 0), amplitude.dtype)
-    units = len(amplitude)
-    matrix = np.zeros((padded(units), units), amplitude.dtype)
-    matrix[:units] = amplitude.T
-    return np.ones(units, amplitude.dtype), matrix
 
 
 @kernel(inline=True)
@@ -183,93 +151,61 @@ def place(index: int, count: int) -> int:
 
 
 @kernel(inline=True)
-def whole(lanes: int, batch: int) -> int:
-    """Rows of the products of a tile; a lane that is alone in its batch has no twin to agree with."""
-    return 1 if batch == 1 else (lanes + _ROWS - 1) // _ROWS * _ROWS
+def together(lanes: int, units: int) -> int:
+    """How many of some lanes run through all steps together, in equal parts: up to 128 of few units, so that twins meet
+    and share their noise; up to 32 where couplings and states then just fit into a second cache; else up to 64."""
+    most = 128 if units <= _SOME else 32 if units < _MANY else 64
+    parts = max(1, (lanes + most - 1) // most)
+    return (lanes + parts - 1) // parts
 
 
 @kernel(inline=True)
 def copy(source: FloatArray, target: FloatArray) -> None:
-    """target = source, as far as the rows of `target` go."""
-    for row in range(target.shape[0]):
-        for unit in range(target.shape[1]):
+    """target = source, which may be smaller."""
+    for row in range(source.shape[0]):
+        for unit in range(source.shape[1]):
             target[row, unit] = source[row, unit]
 
 
-@kernel(inline=True)
-def turning(rows: int, units: int, group: int, like: FloatArray) -> FloatArray:
-    """Scratch by which `multiply` goes where it must or that is faster; empty where it need not."""
-    columns = min(group, rows) if group > 0 else rows
-    needed = group > 0 or (like.itemsize == 4 and units >= _WIDE)
-    return np.empty((units if needed else 0, max(columns, 1)), like.dtype)
-
-
-@kernel(inline=True)
-def multiply(left: FloatArray, right: FloatArray, right_t: FloatArray, turned: FloatArray, out: FloatArray) -> None:
-    """out = left right, by way of `turned` = out^T of some rows at a time where that is given."""
-    if turned.shape[0] == 0:
-        np.dot(left, right, out)
-    else:
-        columns = turned.shape[1]
-        for first in range(0, out.shape[0], columns):
-            np.dot(right_t, left[first : first + columns].T, turned)
-            for block in range(0, out.shape[1], _BLOCK):
-                for row in range(columns):
-                    for unit in range(block, min(block + _BLOCK, out.shape[1])):
-                        out[first + row, unit] = turned[unit, row]
-
-
-@kernel()
-def _product(left: FloatArray, right: FloatArray, right_t: FloatArray, group: int, out: FloatArray) -> None:
-    multiply(left, right, right_t, turning(left.shape[0], right.shape[1], group, left), out)
-
-
-@cache
-def product_group(dtype: np.dtype[Any]) -> int:
-    """The largest group of lanes over which this machine's BLAS gives equal lanes equal bits; 0 is a whole tile.
-
-    Found by products of equal rows; alone, a lane is always equal to itself. Cost: milliseconds, once per process.
-    """
-    draw = np.random.default_rng(0)
-    for group in _GROUPS:
-        alike = True
-        for units in (17, 64, 100, _WIDE):
-            right = draw.standard_normal((units, units)).astype(dtype)
-            left = np.repeat(draw.standard_normal((1, units)).astype(dtype), 2 * _ROWS, axis=0)
-            out = np.empty_like(left)
-            with one_blas_thread():
-                _product(frozen(left), frozen(right), frozen(np.ascontiguousarray(right.T)), group, out)
-            alike = alike and bool((out == out[0]).all())
-        if alike:
-            return group
-    return _GROUPS[-1]
-
-
 class Scratch(NamedTuple):
-    """Memory for the noise of a tile: deviates [rows, N padded], what a matrix makes of them [rows, N], each with no
-    rows where there is none, and what that takes."""
+    """Memory for the noise of some lanes: deviates [K lanes, N padded] of K time steps, and what a matrix makes of
+    those of one [lanes, N and more], each with no rows where there is none."""
 
     deviates: FloatArray
     spread: FloatArray
-    turned: FloatArray
 
 
 @kernel(inline=True)
-def scratch(motion: Step, rows: int, units: int) -> Scratch:
+def scratch(motion: Motion, lanes: int, units: int) -> Scratch:
     """Memory for the noise."""
-    deviates = np.zeros((rows if motion.scale.size > 0 else 0, padded(units)), motion.push.dtype)
-    spread = np.empty((rows if motion.matrix.size > 0 else 0, units), motion.push.dtype)
-    return Scratch(deviates, spread, turning(spread.shape[0], units, motion.group, motion.push))
+    rows = lanes * ((_AHEAD + lanes - 1) // max(lanes, 1)) if motion.amplitude.size > 0 else 0
+    deviates = np.zeros((rows, padded(units)), motion.push.dtype)
+    spread = np.empty((lanes if motion.mixing.panels.size > 0 else 0, wide(units, motion.push)), motion.push.dtype)
+    return Scratch(deviates, spread)
 
 
 @kernel(inline=True)
-def draw(noisy: Scratch, motion: Step, noise: Address, t: int, lo: int, hi: int) -> None:
-    """The noise of step t."""
+def lanes_of(noise: Address, lo: int, hi: int) -> Address:
+    """The address of some lanes."""
+    return Address(noise.seed, noise.step, noise.first, noise.coarse, noise.ids[lo:hi], noise.words[lo:hi])
+
+
+@kernel(inline=True)
+def draw(noisy: Scratch, motion: Motion, noise: Address, t: int, steps: int) -> FloatArray:
+    """The noise of step t, [lanes, N and more], or no rows."""
+    lanes = noise.ids.size
+    xi = noisy.deviates
     if noisy.deviates.shape[0] > 0:
-        tile, ids, words = noisy.deviates[: hi - lo], noise.ids[lo:hi], noise.words[lo:hi]
-        normal_tile(tile, noise.seed, noise.step, noise.first + t, noise.coarse, ids, words)
+        ahead = noisy.deviates.shape[0] // lanes
+        later = t % ahead
+        if later == 0:
+            rows = noisy.deviates[: min(ahead, steps - t) * lanes]
+            normal_tile(rows, noise.seed, noise.step, noise.first + t, noise.coarse, noise.ids, noise.words)
+        xi = noisy.deviates[later * lanes : (later + 1) * lanes]
         if noisy.spread.shape[0] > 0:
-            multiply(noisy.deviates, motion.matrix, motion.matrix.T, noisy.turned, noisy.spread)
+            multiply(xi, motion.mixing, noisy.spread[:0], noisy.spread[:lanes])
+            xi = noisy.spread[:lanes]
+    return xi
 
 
 @kernel(inline=True)
@@ -280,7 +216,7 @@ def keep(now: FloatArray, out: Trajectory, t: int, lo: int, hi: int) -> None:
 
 
 @kernel(inline=True)
-def bring(current: FloatArray, motion: Step, t: int, lo: int) -> None:
+def bring(current: FloatArray, motion: Motion, t: int, lo: int) -> None:
     """current = steady + force, where step t differs from the step before."""
     steady, force = motion.steady, motion.force
     if t == 0 or force.shape[0] > 1:
@@ -299,8 +235,8 @@ def advance(
     inflow: FloatArray,
     current: FloatArray,
     leak: Scalar,
-    motion: Step,
-    noisy: Scratch,
+    motion: Motion,
+    xi: FloatArray,
     out: Trajectory,
     t: int,
     lo: int,
@@ -308,12 +244,11 @@ def advance(
     """Step t of a tile z by `F + steady + force = inflow - leak z + current`.  `inflow` may be overwritten."""
     if t == out.steps - 1:
         copy(z, out.before[lo : lo + z.shape[0]])
-    xi = noisy.spread if noisy.spread.shape[0] > 0 else noisy.deviates
     if motion.slew.shape[0] > 0:
         _change(z, inflow, current, leak, motion.push, motion.slew, out.limited, lo)
-        _add(z, inflow, xi, motion.scale)
+        _add(z, inflow, xi, motion.amplitude)
     elif xi.shape[0] > 0:
-        _move_noisily(z, inflow, current, leak, motion.push, xi, motion.scale)
+        _move_noisily(z, inflow, current, leak, motion.push, xi, motion.amplitude)
     else:
         _move(z, inflow, current, leak, motion.push)
     if motion.low.shape[0] > 0:
@@ -336,13 +271,13 @@ def _move_noisily(
     leak: Scalar,
     push: FloatArray,
     xi: FloatArray,
-    scale: FloatArray,
+    amplitude: FloatArray,
 ) -> None:
     for row in range(z.shape[0]):
         for unit in range(z.shape[1]):
             old = z[row, unit]
             change = push[unit] * (inflow[row, unit] - leak * old + current[row, unit])
-            z[row, unit] = old + change + scale[unit] * xi[row, unit]
+            z[row, unit] = old + change + amplitude[0, unit] * xi[row, unit]
 
 
 @kernel(inline=True)
@@ -369,14 +304,14 @@ def _change(
 
 
 @kernel(inline=True)
-def _add(z: FloatArray, change: FloatArray, xi: FloatArray, scale: FloatArray) -> None:
-    """z = z + change + scale xi."""
+def _add(z: FloatArray, change: FloatArray, xi: FloatArray, amplitude: FloatArray) -> None:
+    """z = z + change + amplitude xi."""
     for row in range(z.shape[0]):
         for unit in range(z.shape[1]):
             z[row, unit] += change[row, unit]
         if xi.shape[0] > 0:
             for unit in range(z.shape[1]):
-                z[row, unit] += scale[unit] * xi[row, unit]
+                z[row, unit] += amplitude[0, unit] * xi[row, unit]
 
 
 @kernel(inline=True)

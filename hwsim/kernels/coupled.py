@@ -1,11 +1,9 @@
 """Relaxation of units that drive each other through one matrix, and of the transposed linear response, on a tile.
 
-One compiled function each, for float32 and float64.  A step is one GEMM over the tile (two where the response is
-corrected) and a few passes over arrays that stay in the cache.  Lanes do not mix: calls on disjoint tiles may run on
-any threads at once, and as every call does the same sums in the same order, the number of threads does not matter (with
-a single-threaded BLAS, which the caller sees to).  Lanes that hold the same numbers keep the same bits wherever they
-lie in tiles of up to 32, as far as the BLAS treats the rows of whole groups alike: OpenBLAS does in float64, and in
-float32 on AVX-512; its float32 products for AVX2 do not, and there such lanes agree to rounding.
+One compiled function each, for float32 and float64.  A step is one product over some lanes (two where the response is
+corrected) and a few passes over arrays that stay in the cache.  Lanes do not mix, and each does the same sums in the
+same order wherever it lies: neither tiles nor threads change a bit, and lanes that hold the same numbers keep the same
+bits.
 """
 
 from typing import NamedTuple
@@ -16,29 +14,30 @@ from hwsim.contracts.errors import InputError
 
 from ._check import Address, FloatArray, Noise, given
 from ._compile import kernel
+from ._product import Weights, given_weights, multiply, turning, wide
 from ._step import (
     Motion,
     Run,
-    Step,
     Tiles,
     Trajectory,
     advance,
+    as_given,
     bring,
     checked,
     copy,
     draw,
     keep,
-    multiply,
+    lanes_of,
     place,
     run_tiles,
     scratch,
-    turning,
-    whole,
+    together,
 )
-from .elementwise import logistic, softplus, tanh
+from .elementwise import logistic, rational_slope, rational_tanh, softplus, tanh_fast
 
-IDENTITY, TANH, LOGISTIC, SOFTPLUS, RELU, HARD = range(6)
-"""Codes of the nonlinearity r: z, tanh z, 1 / (1 + exp(-z)), log(1 + exp z), max(z, 0), clip(z, 0, 1)."""
+IDENTITY, TANH, LOGISTIC, SOFTPLUS, RELU, HARD, RATIONAL_TANH = range(7)
+"""Codes of the nonlinearity r: z, tanh z, 1 / (1 + exp(-z)), log(1 + exp z), max(z, 0), clip(z, 0, 1), and the tanh of
+board firmware."""
 
 
 class Coupled(NamedTuple):
@@ -53,41 +52,38 @@ class Coupled(NamedTuple):
     g = r'(at) it is `-W (g v) + g (W^T v)` where currents add, and `-g ((W - W^T)(g v))` where r' multiplies.
 
     Args:
-        weights_t, weights: [N, N], W^T and W.
+        weights: W, laid out.
         drive: [B, N], constant, where r' multiplies; else [0, 0].
-        nonlinearity: IDENTITY, TANH, LOGISTIC, SOFTPLUS, RELU or HARD.
+        nonlinearity: IDENTITY, TANH, LOGISTIC, SOFTPLUS, RELU, HARD or RATIONAL_TANH.
         leak: 1 or 0.
         gradient: whether r' multiplies what the couplings bring.
         at, gain: [B, N] point of the correction and r' there, or both [0, 0] for none.
-        back, back_t: [N, N], what multiplies v^T or (g v)^T from the right in the correction and its transpose: W and
-            W^T where currents add, W - W^T and W^T - W where r' multiplies; or both [0, 0] without correction.
+        back: what multiplies v or g v in the correction, laid out: W^T where currents add, W^T - W where r'
+            multiplies; or a matrix of no rows without correction.
     """
 
-    weights_t: FloatArray
-    weights: FloatArray
+    weights: Weights
     drive: FloatArray
     nonlinearity: int
     leak: float
     gradient: bool
     at: FloatArray
     gain: FloatArray
-    back: FloatArray
-    back_t: FloatArray
+    back: Weights
 
 
 class Response(NamedTuple):
     """The transposed linear response, `J^T a = diagonal * a + post * (W^T (pre * a))`.
 
     Args:
-        weights_t, weights: [N, N], W^T and W.
+        weights: W^T, laid out.
         post: [K, L, N]; K = 1 around one state, `steps` along a recording that is played backwards; L = B, or 1 where
             it is the same for all lanes.
         diagonal: alike, with a K and an L of its own.
         pre: alike, or [0, 0, 0] for ones.
     """
 
-    weights_t: FloatArray
-    weights: FloatArray
+    weights: Weights
     post: FloatArray
     diagonal: FloatArray
     pre: FloatArray
@@ -100,7 +96,7 @@ def _activate(z: FloatArray, rate: FloatArray, nonlinearity: int) -> None:
     if nonlinearity == TANH:
         for row in range(z.shape[0]):
             for unit in range(z.shape[1]):
-                rate[row, unit] = tanh(z[row, unit])
+                rate[row, unit] = tanh_fast(z[row, unit])
     elif nonlinearity == LOGISTIC:
         for row in range(z.shape[0]):
             for unit in range(z.shape[1]):
@@ -120,8 +116,12 @@ def _activate(z: FloatArray, rate: FloatArray, nonlinearity: int) -> None:
                 old = z[row, unit]
                 old = zero if old < zero else old
                 rate[row, unit] = one if old > one else old
+    elif nonlinearity == RATIONAL_TANH:
+        for row in range(z.shape[0]):
+            for unit in range(z.shape[1]):
+                rate[row, unit] = rational_tanh(z[row, unit])
     else:
-        copy(z, rate[: z.shape[0]])
+        copy(z, rate)
 
 
 @kernel(inline=True)
@@ -144,95 +144,114 @@ def _slope(z: FloatArray, rate: FloatArray, slope: FloatArray, nonlinearity: int
         elif nonlinearity == HARD:
             for unit in range(z.shape[1]):
                 slope[row, unit] = one if (z[row, unit] >= zero) & (z[row, unit] <= one) else zero
+        elif nonlinearity == RATIONAL_TANH:
+            for unit in range(z.shape[1]):
+                slope[row, unit] = rational_slope(z[row, unit])
         else:
             for unit in range(z.shape[1]):
                 slope[row, unit] = one
 
 
 @kernel()
-def _relax_coupled(out: Trajectory, motion: Step, noise: Address, net: Coupled, lo: int, hi: int) -> None:
+def _relax_coupled(out: Trajectory, motion: Motion, noise: Address, net: Coupled, low: int, high: int) -> None:
     z = out.z
-    lanes, units = hi - lo, z.shape[1]
+    units = z.shape[1]
+    most, columns = together(high - low, units), wide(units, z)
     corrected = net.at.shape[0] > 0
-    rows = whole(lanes, z.shape[0])
-    now = z[lo:hi]
-    rate = np.zeros((rows, units), z.dtype)
-    inflow = np.empty((rows, units), z.dtype)
-    slope = np.empty((lanes if net.gradient else 0, units), z.dtype)
-    current = np.empty((lanes, units), z.dtype)
-    away = np.zeros((rows if corrected else 0, units), z.dtype)
-    returned = np.empty((rows if corrected else 0, units), z.dtype)
-    turned = turning(rows, units, motion.group, z)
-    noisy = scratch(motion, rows, units)
+    rate = np.empty((most, columns), z.dtype)
+    inflow = np.empty((most, columns), z.dtype)
+    slope = np.empty((most if net.gradient else 0, units), z.dtype)
+    current = np.empty((most, units), z.dtype)
+    away = np.empty((most if corrected else 0, columns), z.dtype)
+    returned = np.empty((most if corrected else 0, columns), z.dtype)
+    turned = turning(most, units, net.weights, z)
+    noisy = scratch(motion, most, units)
     leak = z.dtype.type(net.leak)
-    keep(now, out, -1, lo, hi)
-    for t in range(out.steps):
-        _activate(now, rate, net.nonlinearity)
-        if net.gradient:
-            _slope(now, rate, slope, net.nonlinearity)
-        if corrected:
-            for row in range(lanes):
-                for unit in range(units):
-                    v = now[row, unit] - net.at[lo + row, unit]
-                    weighed = net.gain[lo + row, unit] * v
-                    if net.gradient:
-                        away[row, unit] = weighed
-                    else:
-                        away[row, unit] = v
-                        rate[row, unit] -= weighed
-            multiply(away, net.back, net.back_t, turned, returned)
-        multiply(rate, net.weights_t, net.weights, turned, inflow)
-        if net.gradient:
-            for row in range(lanes):
-                for unit in range(units):
-                    inflow[row, unit] = slope[row, unit] * (inflow[row, unit] + net.drive[lo + row, unit])
-        if corrected:
-            for row in range(lanes):
-                for unit in range(units):
-                    inflow[row, unit] += net.gain[lo + row, unit] * returned[row, unit]
-        bring(current, motion, t, lo)
-        draw(noisy, motion, noise, t, lo, hi)
-        advance(now, inflow, current, leak, motion, noisy, out, t, lo)
-        keep(now, out, t, lo, hi)
+    for lo in range(low, high, max(most, 1)):
+        hi = min(lo + most, high)
+        lanes = hi - lo
+        now, rates, inflows = z[lo:hi], rate[:lanes], inflow[:lanes]
+        aways, returns = away[:lanes], returned[:lanes]
+        currents, here = current[:lanes], lanes_of(noise, lo, hi)
+        keep(now, out, -1, lo, hi)
+        for t in range(out.steps):
+            _activate(now, rates, net.nonlinearity)
+            if net.gradient:
+                _slope(now, rates, slope, net.nonlinearity)
+            if corrected:
+                for row in range(lanes):
+                    for unit in range(units):
+                        v = now[row, unit] - net.at[lo + row, unit]
+                        weighed = net.gain[lo + row, unit] * v
+                        if net.gradient:
+                            away[row, unit] = weighed
+                        else:
+                            away[row, unit] = v
+                            rate[row, unit] -= weighed
+                multiply(aways, net.back, turned, returns)
+            multiply(rates, net.weights, turned, inflows)
+            if net.gradient:
+                for row in range(lanes):
+                    for unit in range(units):
+                        inflow[row, unit] = slope[row, unit] * (inflow[row, unit] + net.drive[lo + row, unit])
+            if corrected:
+                for row in range(lanes):
+                    for unit in range(units):
+                        inflow[row, unit] += net.gain[lo + row, unit] * returned[row, unit]
+            bring(currents, motion, t, lo)
+            xi = draw(noisy, motion, here, t, out.steps)
+            advance(now, inflows, currents, leak, motion, xi, out, t, lo)
+            keep(now, out, t, lo, hi)
 
 
 @kernel()
-def _relax_response(out: Trajectory, motion: Step, noise: Address, net: Response, lo: int, hi: int) -> None:
+def _relax_response(out: Trajectory, motion: Motion, noise: Address, net: Response, low: int, high: int) -> None:
     a = out.z
-    lanes, units = hi - lo, a.shape[1]
+    units = a.shape[1]
+    most, columns = together(high - low, units), wide(units, a)
     weighed = net.pre.shape[0] > 0
-    rows = whole(lanes, a.shape[0])
-    now = a[lo:hi]
-    signal = np.zeros((rows, units), a.dtype)
-    inflow = np.empty((rows, units), a.dtype)
-    current = np.empty((lanes, units), a.dtype)
+    signal = np.empty((most, columns), a.dtype)
+    inflow = np.empty((most, columns), a.dtype)
+    current = np.empty((most, units), a.dtype)
     leak = a.dtype.type(0)
-    turned = turning(rows, units, motion.group, a)
-    noisy = scratch(motion, rows, units)
-    keep(now, out, -1, lo, hi)
-    for t in range(out.steps):
-        copy(now, signal[:lanes])
-        if weighed:
-            k = place(t, net.pre.shape[0])
+    turned = turning(most, units, net.weights, a)
+    noisy = scratch(motion, most, units)
+    for lo in range(low, high, max(most, 1)):
+        hi = min(lo + most, high)
+        lanes = hi - lo
+        now, signals, inflows = a[lo:hi], signal[:lanes], inflow[:lanes]
+        currents, here = current[:lanes], lanes_of(noise, lo, hi)
+        keep(now, out, -1, lo, hi)
+        for t in range(out.steps):
+            copy(now, signal)
+            if weighed:
+                k = place(t, net.pre.shape[0])
+                for row in range(lanes):
+                    lane = place(lo + row, net.pre.shape[1])
+                    for unit in range(units):
+                        signal[row, unit] *= net.pre[k, lane, unit]
+            multiply(signals, net.weights, turned, inflows)
+            k, kd = place(t, net.post.shape[0]), place(t, net.diagonal.shape[0])
             for row in range(lanes):
-                lane = place(lo + row, net.pre.shape[1])
+                lane, ld = place(lo + row, net.post.shape[1]), place(lo + row, net.diagonal.shape[1])
                 for unit in range(units):
-                    signal[row, unit] *= net.pre[k, lane, unit]
-        multiply(signal, net.weights, net.weights_t, turned, inflow)
-        k, kd = place(t, net.post.shape[0]), place(t, net.diagonal.shape[0])
-        for row in range(lanes):
-            lane, ld = place(lo + row, net.post.shape[1]), place(lo + row, net.diagonal.shape[1])
-            for unit in range(units):
-                passed = net.post[k, lane, unit] * inflow[row, unit]
-                inflow[row, unit] = passed + net.diagonal[kd, ld, unit] * now[row, unit]
-        bring(current, motion, t, lo)
-        draw(noisy, motion, noise, t, lo, hi)
-        advance(now, inflow, current, leak, motion, noisy, out, t, lo)
-        keep(now, out, t, lo, hi)
+                    passed = net.post[k, lane, unit] * inflow[row, unit]
+                    inflow[row, unit] = passed + net.diagonal[kd, ld, unit] * now[row, unit]
+            bring(currents, motion, t, lo)
+            xi = draw(noisy, motion, here, t, out.steps)
+            advance(now, inflows, currents, leak, motion, xi, out, t, lo)
+            keep(now, out, t, lo, hi)
 
 
 def relax_coupled(
-    trajectory: Trajectory, motion: Motion, noise: Noise, net: Coupled, tiles: Tiles, run: Run = map
+    trajectory: Trajectory,
+    motion: Motion,
+    noise: Noise,
+    net: Coupled,
+    tiles: Tiles,
+    run: Run = map,
+    *,
+    trusted: bool = False,
 ) -> None:
     """Relaxation in place.
 
@@ -240,6 +259,7 @@ def relax_coupled(
         trajectory, motion, noise, net: what they say.
         tiles: of lanes; each is one call of the compiled function.
         run: how they run.
+        trusted: what is given was made to fit: nothing but the noise address is looked at.
 
     Raises:
         InputError: a shape, a type or a part of the noise address does not fit.
@@ -247,34 +267,43 @@ def relax_coupled(
     Numbers that are not finite stay so: a lane that diverges ends as infinity or NaN.
 
     Source: the correction is that of Scurria et al., arXiv:2602.03670.
-    Cost: per step, lane and unit, N multiply-adds (2 N with `at`, N more with a noise matrix), 0.6 ns for tanh and
-    update, 1.5 ns for the noise (float32, N = 64, AVX-512); 50 us per call.  Scratch of 4 tiles, up to 8.
+    Cost: per step, lane and unit, N multiply-adds (2 N with `at`, N more with a noise matrix) at nine tenths of the
+    machine's peak, 1.2 ns for tanh and update, 2.3 ns for the noise (float32, AVX2 at 2.3 GHz); 15 us per tile, and 50
+    more for the checks.  Scratch of 4 to 8 times 64 lanes of states; nothing is allocated in the loop.
     """
+    if trusted:
+        run_tiles(_relax_coupled, as_given(trajectory, motion, noise), net, tiles, run)
+        return
     z = trajectory.z
     arguments = checked(trajectory, motion, noise, tiles)
-    if not 0 <= net.nonlinearity <= HARD:
+    if not 0 <= net.nonlinearity <= RATIONAL_TANH:
         raise InputError(
-            f"asked for nonlinearity {net.nonlinearity}; the codes are those from IDENTITY = 0 to HARD = {HARD}"
+            f"asked for nonlinearity {net.nonlinearity}; the codes are those from IDENTITY = 0 to "
+            f"RATIONAL_TANH = {RATIONAL_TANH}"
         )
-    shape, square = z.shape, (z.shape[1],) * 2
-    back = square if len(net.at) else (0, 0)
+    shape = z.shape
     checked_net = Coupled(
-        weights_t=given("weights_t", net.weights_t, z, square),
-        weights=given("weights", net.weights, z, square),
+        weights=given_weights("weights", net.weights, z, z.shape[1]),
         drive=given("drive", net.drive, z, shape if net.gradient else (0, 0)),
         nonlinearity=int(net.nonlinearity),
         leak=float(net.leak),
         gradient=bool(net.gradient),
         at=given("at", net.at, z, (0, 0), shape),
         gain=given("gain", net.gain, z, net.at.shape),
-        back=given("back", net.back, z, back),
-        back_t=given("back_t", net.back_t, z, back),
+        back=given_weights("back", net.back, z, z.shape[1] if len(net.at) else 0),
     )
     run_tiles(_relax_coupled, arguments, checked_net, tiles, run)
 
 
 def relax_response(
-    trajectory: Trajectory, motion: Motion, noise: Noise, net: Response, tiles: Tiles, run: Run = map
+    trajectory: Trajectory,
+    motion: Motion,
+    noise: Noise,
+    net: Response,
+    tiles: Tiles,
+    run: Run = map,
+    *,
+    trusted: bool = False,
 ) -> None:
     """Linear relaxation `a <- a + push (J^T a + force) + amplitude xi`, in place.
 
@@ -282,21 +311,22 @@ def relax_response(
 
     Args:
         trajectory: its z is a.
-        motion, noise, net, tiles, run: as in `relax_coupled`.
+        motion, noise, net, tiles, run, trusted: as in `relax_coupled`.
 
     Raises:
         InputError: a shape, a type or a part of the noise address does not fit.
 
     Cost: as `relax_coupled`, without the tanh.
     """
+    if trusted:
+        run_tiles(_relax_response, as_given(trajectory, motion, noise), net, tiles, run)
+        return
     a = trajectory.z
     arguments = checked(trajectory, motion, noise, tiles)
-    square = (a.shape[1],) * 2
     units = a.shape[1]
     along = [(k, lanes, units) for k in (1, int(trajectory.steps)) for lanes in (1, len(a))]
     checked_net = Response(
-        weights_t=given("weights_t", net.weights_t, a, square),
-        weights=given("weights", net.weights, a, square),
+        weights=given_weights("weights", net.weights, a, units),
         post=given("post", net.post, a, *along),
         diagonal=given("diagonal", net.diagonal, a, *along),
         pre=given("pre", net.pre, a, *along, (0, 0, 0)),

@@ -6,22 +6,22 @@ import numpy as np
 
 from ._check import Address, FloatArray, Noise, given
 from ._compile import kernel
+from ._product import Weights, given_weights, multiply, turning, wide
 from ._step import (
     Motion,
     Run,
-    Step,
     Tiles,
     Trajectory,
     advance,
+    as_given,
     bring,
     checked,
     draw,
     keep,
-    multiply,
+    lanes_of,
     run_tiles,
     scratch,
-    turning,
-    whole,
+    together,
 )
 from .elementwise import sincos
 
@@ -35,62 +35,76 @@ class Oscillators(NamedTuple):
     to which `Motion.steady` adds natural frequencies.
 
     Args:
-        weights_t, weights: [N, N], K^T and K.
+        weights: K, laid out.
         across, along: [B, N], constant: sums of `H sin x` and `H cos x` over reference phases x.
         locking: s.
     """
 
-    weights_t: FloatArray
-    weights: FloatArray
+    weights: Weights
     across: FloatArray
     along: FloatArray
     locking: float
 
 
 @kernel()
-def _relax_oscillators(out: Trajectory, motion: Step, noise: Address, net: Oscillators, lo: int, hi: int) -> None:
+def _relax_oscillators(out: Trajectory, motion: Motion, noise: Address, net: Oscillators, low: int, high: int) -> None:
     z = out.z
-    lanes, units = hi - lo, z.shape[1]
-    rows = whole(lanes, z.shape[0])
-    now = z[lo:hi]
-    waves = np.zeros((2 * rows, units), z.dtype)  # sines, then cosines
-    pulls = np.empty((2 * rows, units), z.dtype)
-    sine, cosine, across, along = waves[:rows], waves[rows:], pulls[:rows], pulls[rows:]
-    current = np.empty((lanes, units), z.dtype)
-    turned = turning(2 * rows, units, motion.group, z)
-    noisy = scratch(motion, rows, units)
+    units = z.shape[1]
+    most, columns = together(high - low, units), wide(units, z)
+    waves = np.empty((2 * most, columns), z.dtype)  # sines, then cosines
+    pulls = np.empty((2 * most, columns), z.dtype)
+    current = np.empty((most, units), z.dtype)
+    turned = turning(2 * most, units, net.weights, z)
+    noisy = scratch(motion, most, units)
     leak, twice = z.dtype.type(0), z.dtype.type(2 * net.locking)
-    keep(now, out, -1, lo, hi)
-    for t in range(out.steps):
-        for row in range(lanes):
-            for unit in range(units):
-                sine[row, unit], cosine[row, unit] = sincos(now[row, unit])
-        multiply(waves, net.weights_t, net.weights, turned, pulls)
-        for row in range(lanes):
-            for unit in range(units):
-                s, c = sine[row, unit], cosine[row, unit]
-                toward = c * (across[row, unit] + net.across[lo + row, unit])
-                away = s * (along[row, unit] + net.along[lo + row, unit])
-                across[row, unit] = toward - away + twice * s * c
-        bring(current, motion, t, lo)
-        draw(noisy, motion, noise, t, lo, hi)
-        advance(now, across, current, leak, motion, noisy, out, t, lo)
-        keep(now, out, t, lo, hi)
+    for lo in range(low, high, max(most, 1)):
+        hi = min(lo + most, high)
+        lanes = hi - lo
+        now = z[lo:hi]
+        sine, cosine = waves[:lanes], waves[lanes : 2 * lanes]
+        across, along = pulls[:lanes], pulls[lanes : 2 * lanes]
+        both, pulled = waves[: 2 * lanes], pulls[: 2 * lanes]
+        currents, here = current[:lanes], lanes_of(noise, lo, hi)
+        keep(now, out, -1, lo, hi)
+        for t in range(out.steps):
+            for row in range(lanes):
+                for unit in range(units):
+                    sine[row, unit], cosine[row, unit] = sincos(now[row, unit])
+            multiply(both, net.weights, turned, pulled)
+            for row in range(lanes):
+                for unit in range(units):
+                    s, c = sine[row, unit], cosine[row, unit]
+                    toward = c * (across[row, unit] + net.across[lo + row, unit])
+                    away = s * (along[row, unit] + net.along[lo + row, unit])
+                    across[row, unit] = toward - away + twice * s * c
+            bring(currents, motion, t, lo)
+            xi = draw(noisy, motion, here, t, out.steps)
+            advance(now, across, currents, leak, motion, xi, out, t, lo)
+            keep(now, out, t, lo, hi)
 
 
 def relax_oscillators(
-    trajectory: Trajectory, motion: Motion, noise: Noise, net: Oscillators, tiles: Tiles, run: Run = map
+    trajectory: Trajectory,
+    motion: Motion,
+    noise: Noise,
+    net: Oscillators,
+    tiles: Tiles,
+    run: Run = map,
+    *,
+    trusted: bool = False,
 ) -> None:
     """Relaxation in place; arguments, errors and bits as in `relax_coupled`.
 
     Cost: per step, lane and unit, 2 N multiply-adds, 2 ns for sine, cosine and update (float32), and the noise.
     """
+    if trusted:
+        run_tiles(_relax_oscillators, as_given(trajectory, motion, noise), net, tiles, run)
+        return
     z = trajectory.z
     arguments = checked(trajectory, motion, noise, tiles)
-    shape, square = z.shape, (z.shape[1],) * 2
+    shape = z.shape
     checked_net = Oscillators(
-        weights_t=given("weights_t", net.weights_t, z, square),
-        weights=given("weights", net.weights, z, square),
+        weights=given_weights("weights", net.weights, z, shape[1]),
         across=given("across", net.across, z, shape),
         along=given("along", net.along, z, shape),
         locking=float(net.locking),

@@ -1,39 +1,37 @@
 """Relaxation of the nodes of a circuit of resistors and diodes on a tile of lanes."""
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwsim.contracts.errors import InputError
 
-from ._check import Address, FloatArray, Noise, frozen, given
+from ._check import Address, FloatArray, IndexArray, Noise, frozen, given
 from ._compile import kernel
+from ._product import Weights, given_weights, multiply, turning, wide
 from ._step import (
     Motion,
     Run,
-    Step,
     Tiles,
     Trajectory,
     advance,
+    as_given,
     bring,
     checked,
     copy,
     draw,
     keep,
-    multiply,
+    lanes_of,
     run_tiles,
     scratch,
-    turning,
-    whole,
+    together,
 )
 from .elementwise import expm1
 
 SHOCKLEY, IDEAL = range(2)
 """Codes of the diode law: `a (exp(u / b) - 1)`, linear above `u = 60 b`, and `a max(u - b, 0)`."""
 _LINEAR_ABOVE = 60.0
-
-IndexArray: TypeAlias = NDArray[np.int64]
 
 
 class Circuit(NamedTuple):
@@ -44,7 +42,7 @@ class Circuit(NamedTuple):
     to which `Motion.steady` adds what the sources bring through resistors.  Diodes of the same law stand together.
 
     Args:
-        weights_t, weights: [N, N], W^T and W, 1 / time constant.
+        weights: W, laid out, 1 / time constant.
         ends: [2, D] int64, the first and the second node of each diode; any where its gain and return are 0.
         gain, into: [2, D], what the voltage of each of them adds to u_d, and what the current adds to each of their F.
         bias: [B, D], what the sources add to u_d.
@@ -53,8 +51,7 @@ class Circuit(NamedTuple):
         parameters: [L, 2], a and b.
     """
 
-    weights_t: FloatArray
-    weights: FloatArray
+    weights: Weights
     ends: IndexArray
     gain: FloatArray
     into: FloatArray
@@ -93,44 +90,57 @@ def _conduct(v: FloatArray, inflow: FloatArray, u: FloatArray, net: Circuit, lo:
 
 
 @kernel()
-def _relax_circuit(out: Trajectory, motion: Step, noise: Address, net: Circuit, lo: int, hi: int) -> None:
+def _relax_circuit(out: Trajectory, motion: Motion, noise: Address, net: Circuit, low: int, high: int) -> None:
     v = out.z
-    lanes, units = hi - lo, v.shape[1]
-    rows = whole(lanes, v.shape[0])
-    now = v[lo:hi]
-    voltage = np.zeros((rows, units), v.dtype)
-    inflow = np.empty((rows, units), v.dtype)
-    current = np.empty((lanes, units), v.dtype)
+    units = v.shape[1]
+    most, columns = together(high - low, units), wide(units, v)
+    voltage = np.empty((most, columns), v.dtype)
+    inflow = np.empty((most, columns), v.dtype)
+    current = np.empty((most, units), v.dtype)
     junction = np.empty(net.ends.shape[1], v.dtype)
-    turned = turning(rows, units, motion.group, v)
-    noisy = scratch(motion, rows, units)
+    turned = turning(most, units, net.weights, v)
+    noisy = scratch(motion, most, units)
     leak = v.dtype.type(0)
-    keep(now, out, -1, lo, hi)
-    for t in range(out.steps):
-        copy(now, voltage[:lanes])
-        multiply(voltage, net.weights_t, net.weights, turned, inflow)
-        if junction.size > 0:
-            _conduct(now, inflow, junction, net, lo)
-        bring(current, motion, t, lo)
-        draw(noisy, motion, noise, t, lo, hi)
-        advance(now, inflow, current, leak, motion, noisy, out, t, lo)
-        keep(now, out, t, lo, hi)
+    for lo in range(low, high, max(most, 1)):
+        hi = min(lo + most, high)
+        lanes = hi - lo
+        now, voltages, inflows = v[lo:hi], voltage[:lanes], inflow[:lanes]
+        currents, here = current[:lanes], lanes_of(noise, lo, hi)
+        keep(now, out, -1, lo, hi)
+        for t in range(out.steps):
+            copy(now, voltage)
+            multiply(voltages, net.weights, turned, inflows)
+            if junction.size > 0:
+                _conduct(now, inflows, junction, net, lo)
+            bring(currents, motion, t, lo)
+            xi = draw(noisy, motion, here, t, out.steps)
+            advance(now, inflows, currents, leak, motion, xi, out, t, lo)
+            keep(now, out, t, lo, hi)
 
 
 def relax_circuit(
-    trajectory: Trajectory, motion: Motion, noise: Noise, net: Circuit, tiles: Tiles, run: Run = map
+    trajectory: Trajectory,
+    motion: Motion,
+    noise: Noise,
+    net: Circuit,
+    tiles: Tiles,
+    run: Run = map,
+    *,
+    trusted: bool = False,
 ) -> None:
     """Relaxation in place; arguments, errors and bits as in `relax_coupled`.
 
     Cost: per step and lane, N^2 multiply-adds, 10 ns per Shockley diode, 6 ns per ideal one (AVX2), and the noise.
     """
+    if trusted:
+        run_tiles(_relax_circuit, as_given(trajectory, motion, noise), net, tiles, run)
+        return
     v = trajectory.z
     arguments = checked(trajectory, motion, noise, tiles)
-    shape, square = v.shape, (v.shape[1],) * 2
+    shape = v.shape
     diodes, laws = net.ends.shape[-1], net.law.shape[-1]
     checked_net = Circuit(
-        weights_t=given("weights_t", net.weights_t, v, square),
-        weights=given("weights", net.weights, v, square),
+        weights=given_weights("weights", net.weights, v, shape[1]),
         ends=_indices("ends", net.ends, (2, diodes), shape[1]),
         gain=given("gain", net.gain, v, (2, diodes)),
         into=given("into", net.into, v, (2, diodes)),

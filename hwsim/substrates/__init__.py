@@ -9,7 +9,7 @@ from .energy import EnergyNetwork
 from .field import FieldSubstrate
 from .langevin import LinearLangevin
 from .leaky import LeakyNetwork
-from .nonlinearity import Hard, Identity, Logistic, Nonlinearity, ReLU, Softplus, Tanh
+from .nonlinearity import Hard, Identity, Logistic, Nonlinearity, RationalTanh, ReLU, Softplus, Tanh
 from .oscillator import OscillatorNetwork, order_parameter
 from .resistive import ResistiveNetwork
 from .sparse import Layered, Masked
@@ -37,6 +37,7 @@ __all__ = [
     "Masked",
     "Nonlinearity",
     "OscillatorNetwork",
+    "RationalTanh",
     "ReLU",
     "Reciprocal",
     "ResistiveNetwork",

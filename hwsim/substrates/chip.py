@@ -78,7 +78,7 @@ class Chip:
         unlimited = np.full(units, np.inf)
         return cls(rate=np.ones(units), offset=np.zeros(units), low=-unlimited, high=unlimited, slew=unlimited)
 
-    @property
+    @cached_property
     def railed(self) -> bool:
         """Whether any unit has a rail."""
         return bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
@@ -159,7 +159,7 @@ class DrawnSubstrate(Substrate):
 
     @property
     def reciprocal(self) -> bool:
-        return self.physics.reciprocal and not np.isfinite(self.chip.slew).any()
+        return self.physics.reciprocal and not self._limited
 
     @property
     def unfactored(self) -> frozenset[str]:
@@ -168,7 +168,7 @@ class DrawnSubstrate(Substrate):
 
     @property
     def holomorphic(self) -> bool:
-        return self.physics.holomorphic and self.rails is None and not np.isfinite(self.chip.slew).any()
+        return self.physics.holomorphic and self.rails is None and not self._limited
 
     @property
     def scale(self) -> Scale | None:
@@ -197,8 +197,11 @@ class DrawnSubstrate(Substrate):
     def linear_map(self, theta: Parameters) -> Parameters:
         """The real parameters without their deviation: `(gain * theta) mixing`."""
         real = self.drawing.unshare(theta.analog) if self.chip.split else theta.analog
+        factored = [factors for factors in self._factors() if factors]
+        if not (factored or self.chip.mixing):
+            return real
         xp = namespace(*real.values())
-        for factors in self._factors():
+        for factors in factored:
             moved = {name: real[name] * _like(xp, array, real[name]) for name, array in factors.items()}
             real = real | moved
         mixed = {name: real[name] @ _like(xp, array, real[name]) for name, array in self.chip.mixing.items()}
@@ -207,12 +210,14 @@ class DrawnSubstrate(Substrate):
     def real(self, theta: Parameters) -> Parameters:
         """The parameters by which the chip settles when it is programmed with `theta`."""
         real = self.linear_map(theta)
+        if not self.deviation:
+            return real
         xp = namespace(*real.values())
         return real | {name: real[name] + _like(xp, array, real[name]) for name, array in self.deviation.items()}
 
     def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
         flow = self._flow(z, x, theta)
-        if not np.isfinite(self.chip.slew).any():
+        if not self._limited:
             return flow
         xp = namespace(z)
         slew = _like(xp, self.chip.slew, z)
@@ -231,6 +236,11 @@ class DrawnSubstrate(Substrate):
     def jacobian(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "B N N"]:
         speed = self._speed(z, x, theta)
         return speed[..., :, None] * self.physics.jacobian(z, x, self.real(theta))
+
+    def jacobian_diagonal(
+        self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Float[Array, "*T B N"]:
+        return self._speed(z, x, theta) * self.physics.jacobian_diagonal(z, x, self.real(theta))
 
     def credit(
         self,
@@ -275,6 +285,11 @@ class DrawnSubstrate(Substrate):
         found = self.physics.diffusion(self.real(theta))
         return None if found is None else _like(namespace(found), self.chip.rate, found)[:, None] * found
 
+    @cached_property
+    def _limited(self) -> bool:
+        """Whether any unit has a slew limit."""
+        return bool(np.isfinite(self.chip.slew).any())
+
     def _factors(self) -> tuple[Mapping[str, Array], ...]:
         return (self.chip.gain, self.chip.backward) if self.driven_backwards else (self.chip.gain,)
 
@@ -287,7 +302,7 @@ class DrawnSubstrate(Substrate):
         """`rate`, and 0 where the slew rate holds a unit: what F is multiplied by."""
         xp = namespace(z)
         rate = _like(xp, self.chip.rate, z)
-        if not np.isfinite(self.chip.slew).any():
+        if not self._limited:
             return rate
         flow = self._flow(z, x, theta)
         limited = xp.abs(flow) > _like(xp, self.chip.slew, z)
@@ -295,12 +310,14 @@ class DrawnSubstrate(Substrate):
 
     def _pulled_back(self, gradients: Parameters) -> Parameters:
         """The adjoint of `linear_map`, also with a leading batch axis."""
-        xp = namespace(*gradients.values())
         for name, mixing in self.chip.mixing.items():
+            xp = namespace(gradients[name])
             gradients = gradients | {name: gradients[name] @ _like(xp, mixing, gradients[name]).mT}
         for factors in self._factors():
-            moved = {name: gradients[name] * _like(xp, array, gradients[name]) for name, array in factors.items()}
-            gradients = gradients | moved
+            if factors:
+                xp = namespace(*gradients.values())
+                moved = {name: gradients[name] * _like(xp, array, gradients[name]) for name, array in factors.items()}
+                gradients = gradients | moved
         return self.drawing.share(gradients) if self.chip.split else gradients
 
 

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
-from jaxtyping import Float, Inexact
+import numpy as np
+from jaxtyping import Float, Inexact, Integer
 
 from hwsim.contracts.arrays import Array, namespace
 
@@ -39,6 +40,16 @@ class Coupling(ABC):
     @abstractmethod
     def matrix(self, block: Array) -> Float[Array, "N N"]:
         """The dense matrix W that the block programs (what a fused kernel multiplies by), differentiable in torch."""
+
+    def diagonal(self, block: Array) -> Float[Array, " N"]:
+        """`W_ii`, the coupling of every unit with itself."""
+        return namespace(block).linalg.diagonal(self.matrix(block))
+
+    def entries(
+        self, block: Array
+    ) -> tuple[Integer[np.ndarray, " E"], Integer[np.ndarray, " E"], Float[Array, " E"]] | None:
+        """(post, pre, value) of every entry of W that is not empty; None where W is not known to have empty ones."""
+        return None
 
     @abstractmethod
     def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
@@ -124,6 +135,9 @@ class Reciprocal(Coupling):
 
     def matrix(self, block: Array) -> Float[Array, "N N"]:
         return (block + block.T) / 2.0
+
+    def diagonal(self, block: Array) -> Float[Array, " N"]:
+        return namespace(block).linalg.diagonal(block)
 
     def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         return rates @ self.matrix(block)

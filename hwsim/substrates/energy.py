@@ -133,6 +133,13 @@ class EnergyNetwork(Driven):
         slope = self.nonlinearity.slope(z)
         return slope * self.coupling.apply_transpose(theta["W"], slope * a) + self._own(z, x, theta) * a
 
+    def jacobian_diagonal(
+        self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Float[Array, "*T B N"]:
+        """`W_ii r'(z_i)^2 - 1 + r''(z_i) h_i`. Cost: one field."""
+        slope = self.nonlinearity.slope(z)
+        return self.coupling.diagonal(theta["W"]) * slope * slope + self._own(z, x, theta)
+
     def credit(
         self,
         post: Float[Array, "*T B N"],
@@ -144,7 +151,7 @@ class EnergyNetwork(Driven):
     ) -> Parameters:
         post = self.nonlinearity.slope(z) * post
         between = self.coupling.credit(post, self.nonlinearity(z), per_sample=per_sample)
-        return Parameters({"W": between, **drive_credit(post, x, per_sample=per_sample)})
+        return Parameters.owning({"W": between, **drive_credit(post, x, per_sample=per_sample)})
 
     def influence(
         self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters

@@ -102,6 +102,12 @@ class LeakyNetwork(Driven):
         weights, leak = self.coupling.matrix(theta["W"]), namespace(z).eye(self.units, dtype=z.dtype, device=z.device)
         return weights * self.nonlinearity.slope(z)[:, None, :] - leak
 
+    def jacobian_diagonal(
+        self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Float[Array, "*T B N"]:
+        """`W_ii r'(z_i) - 1`. Cost: T B N."""
+        return self.coupling.diagonal(theta["W"]) * self.nonlinearity.slope(z) - 1.0
+
     def credit(
         self,
         post: Float[Array, "*T B N"],
@@ -112,7 +118,7 @@ class LeakyNetwork(Driven):
         per_sample: bool = False,
     ) -> Parameters:
         between = self.coupling.credit(post, self.nonlinearity(z), per_sample=per_sample)
-        return Parameters({"W": between, **drive_credit(post, x, per_sample=per_sample)})
+        return Parameters.owning({"W": between, **drive_credit(post, x, per_sample=per_sample)})
 
     def influence(
         self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import numpy as np
+
 from hwsim.contracts.arrays import Array, namespace
 
 
@@ -42,6 +44,19 @@ class Nonlinearity(ABC):
         """`r''(z)`, elementwise; 0 at a corner."""
 
 
+def _tanh(z: Array) -> Array:
+    """tanh, of real NumPy arrays by the compiled kernel: five times as fast in float64.
+
+    Where it saturates neighbouring values may stand in the wrong order by a rounding, so that `Logistic`, which is to
+    rise everywhere, leaves tanh to NumPy.
+    """
+    if isinstance(z, np.ndarray) and z.dtype.kind == "f":
+        from hwsim.kernels import tanh_array
+
+        return tanh_array(z)
+    return namespace(z).tanh(z)
+
+
 @final
 @dataclass(frozen=True)
 class Identity(Nonlinearity):
@@ -75,14 +90,14 @@ class Tanh(Nonlinearity):
     sharpest: ClassVar[float] = 4.0 / (3.0 * math.sqrt(3.0))
 
     def __call__(self, z: Array) -> Array:
-        return namespace(z).tanh(z)
+        return _tanh(z)
 
     def slope(self, z: Array) -> Array:
-        rate = namespace(z).tanh(z)
+        rate = _tanh(z)
         return 1.0 - rate * rate
 
     def curvature(self, z: Array) -> Array:
-        rate = namespace(z).tanh(z)
+        rate = _tanh(z)
         return -2.0 * rate * (1.0 - rate * rate)
 
 
@@ -179,3 +194,57 @@ class Hard(Nonlinearity):
 
     def curvature(self, z: Array) -> Array:
         return namespace(z).zeros_like(z)
+
+
+@final
+@dataclass(frozen=True)
+class RationalTanh(Nonlinearity):
+    """The tanh of board firmware, in five multiplications and a division:
+
+        r(z) = p / q,   p = z (135135 + 17325 z^2 + 378 z^4 + z^6),   q = 135135 + 62370 z^2 + 3150 z^4 + 28 z^6
+
+    with z held to +-4.97 (the continued fraction of tanh, cut after seven terms: Lambert, 1761). Within 9.7e-5 of tanh.
+    In float32 the operations and their order are those of `devices/board/firmware/maths.c`, and so are the bits.
+    `r' = (p' - r q') / q` and `r'' = (p'' - 2 r' q' - r q'') / q`; 0 where z is held.
+    """
+
+    code: ClassVar[int] = 6
+    increasing: ClassVar[bool] = False
+    sharpest: ClassVar[float] = 0.7698003589174294
+    flat: ClassVar[float] = 4.97
+    """Where it goes on as a constant, 6e-7 below 1."""
+
+    def __call__(self, z: Array) -> Array:
+        top, bottom, _ = self._parts(z)
+        return top / bottom
+
+    def slope(self, z: Array) -> Array:
+        top, bottom, square = self._parts(z)
+        rise, fall = self._rises(z, square)
+        return self._inside(z, (rise - (top / bottom) * fall) / bottom)
+
+    def curvature(self, z: Array) -> Array:
+        top, bottom, square = self._parts(z)
+        rise, fall = self._rises(z, square)
+        rate = top / bottom
+        slope = (rise - rate * fall) / bottom
+        bend = z * (103950.0 + square * (7560.0 + square * 42.0))
+        sag = 124740.0 + square * (37800.0 + square * 840.0)
+        return self._inside(z, (bend - 2.0 * slope * fall - rate * sag) / bottom)
+
+    def _parts(self, z: Array) -> tuple[Array, Array, Array]:
+        """p, q and z^2 of the z that is held."""
+        z = namespace(z).clip(z, -self.flat, self.flat)
+        square = z * z
+        top = z * (135135.0 + square * (17325.0 + square * (378.0 + square)))
+        bottom = 135135.0 + square * (62370.0 + square * (3150.0 + square * 28.0))
+        return top, bottom, square
+
+    def _rises(self, z: Array, square: Array) -> tuple[Array, Array]:
+        """p' and q'."""
+        rise = 135135.0 + square * (51975.0 + square * (1890.0 + square * 7.0))
+        return rise, z * (124740.0 + square * (12600.0 + square * 168.0))
+
+    def _inside(self, z: Array, value: Array) -> Array:
+        xp = namespace(z)
+        return xp.where(xp.abs(z) > self.flat, xp.zeros_like(value), value)

@@ -64,8 +64,43 @@ class Layered(Coupling):
         return np.concatenate(means if self.reciprocal else means + means)
 
     def matrix(self, block: Array) -> Float[Array, "N N"]:
-        xp = namespace(block)
-        return self.apply_transpose(block, xp.eye(self.units, dtype=block.dtype, device=block.device))
+        up, down = self._matrices(block)
+        xp, starts = namespace(block), np.cumsum((0, *self.sizes)).tolist()
+
+        def nothing(rows: int, columns: int) -> Array:
+            return xp.zeros((rows, columns), dtype=block.dtype, device=block.device)
+
+        bands = []
+        for layer, size in enumerate(self.sizes):
+            row = [nothing(size, starts[max(layer - 1, 0)])]
+            if layer > 0:
+                row.append(up[layer - 1])
+            row.append(nothing(size, size))
+            if layer < len(down):
+                row.append(down[layer].mT)
+            row.append(nothing(size, self.units - starts[min(layer + 2, len(self.sizes))]))
+            bands.append(xp.concat(row, axis=1))
+        return xp.concat(bands, axis=0)
+
+    def entries(
+        self, block: Array
+    ) -> tuple[Integer[np.ndarray, " E"], Integer[np.ndarray, " E"], Float[Array, " E"]] | None:
+        posts, pres = self._places
+        return posts, pres, namespace(block).concat([block, block]) if self.reciprocal else block
+
+    @cached_property
+    def _places(self) -> tuple[Integer[np.ndarray, " E"], Integer[np.ndarray, " E"]]:
+        """(post, pre) of every entry of the unshared block."""
+        starts = np.cumsum((0, *self.sizes))
+        places = [
+            np.indices((above, below)).reshape(2, -1) + np.array([[starts[layer + 1]], [starts[layer]]])
+            for layer, (below, above) in enumerate(pairwise(self.sizes))
+        ]
+        up = np.concatenate(places, axis=1)
+        return np.concatenate([up[0], up[1]]), np.concatenate([up[1], up[0]])
+
+    def diagonal(self, block: Array) -> Float[Array, " N"]:
+        return namespace(block).zeros(self.units, dtype=block.dtype, device=block.device)
 
     def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         up, down = self._matrices(block)
@@ -186,6 +221,13 @@ class Masked(Coupling):
     def matrix(self, block: Array) -> Float[Array, "N N"]:
         entries = pick(padded(self.unshare(block)), self._places)
         return namespace(block).reshape(entries, (self.units, self.units))
+
+    def entries(self, block: Array) -> tuple[Integer[np.ndarray, " E"], Integer[np.ndarray, " E"], Float[Array, " E"]]:
+        posts, pres = self._directed
+        return posts, pres, self.unshare(block)
+
+    def diagonal(self, block: Array) -> Float[Array, " N"]:
+        return pick(padded(self.unshare(block)), self._places[:: self.units + 1])
 
     def apply(self, block: Array, rates: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
         return rates @ self.matrix(block).mT
