@@ -16,7 +16,9 @@ from .presets import (
     reram_crossbar,
     subthreshold_cmos,
 )
+from .recordings import Recordings
 from .simulated import SIMULATED, SimulatedDevice
+from .torch import Products, TorchEngine
 
 __all__ = [
     "ADC",
@@ -31,12 +33,15 @@ __all__ = [
     "Imperfection",
     "Integrator",
     "Preset",
+    "Products",
+    "Recordings",
     "SeparateFeedback",
     "Settled",
     "SimulatedDevice",
     "Stepwise",
     "Stretch",
     "ThermalNoise",
+    "TorchEngine",
     "audit_ladder",
     "discrete_board_12bit",
     "ecram_crossbar",

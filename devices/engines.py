@@ -16,7 +16,9 @@ from hwsim.contracts.noise import NoisePath, Stream
 from hwsim.contracts.parameters import Parameters
 from hwsim.substrates.chip import DrawnSubstrate
 
+from .arrays import HOST, Arrays
 from .integrators import Flow, Integrator, Propagator
+from .recordings import Recordings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,7 @@ class Stretch:
         noise: the address of the noise.
         ids: [B] sample ids.
         repeats: [B] repeats per lane.
+        recordings: where recorded states are kept.
     """
 
     x: Float[Array, "B M"]
@@ -74,6 +77,7 @@ class Stretch:
     noise: NoisePath
     ids: Int[Array, " B"]
     repeats: Int[Array, " B"]
+    recordings: Recordings = Recordings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +105,19 @@ def largest_change(slew: Float[Array, " N"], stretch: Stretch) -> Float[Array, "
 
 
 class Engine(ABC):
-    """Runs phases on one chip. All states are [B, N] in the deployment's dtype; BLAS is held to one thread.
-    `Stepwise` also runs complex ones, of the same precision.
+    """Runs phases on one chip, that of the one device it is given to. All states are [B, N] in the deployment's dtype;
+    BLAS is held to one thread. `Stepwise` and `TorchEngine` also run complex ones, of the same precision.
 
     One step, with the chip's rate, offset and slew and xi ~ N(0, I) from the noise path (stream THERMAL):
 
         dz = push (F(z, x; theta_real) + offset + force),   |dz_i| <= eps slew_i        push holds eps and the rates
         z  = clip(z + dz + amplitude xi, low, high)
     """
+
+    @property
+    def arrays(self) -> Arrays:
+        """What it computes with: all arrays that it is given and gives. NumPy unless it says otherwise."""
+        return HOST
 
     @abstractmethod
     def program(self, deployment: Deployment) -> None:
@@ -184,7 +193,10 @@ class Stepwise(Engine):
         slew: Float[Array, " N"] | None,
         stretch: Stretch,
     ) -> Settled:
-        before, kept = z, [z]
+        before, states = z, None
+        if stretch.record:
+            states = stretch.recordings.empty((1 + stretch.steps // stretch.record, *z.shape), z.dtype)
+            states[0] = z
         limited = np.zeros(len(z), bool)
         for step in range(stretch.steps):
             noise = 0.0 if propagator.amplitude is None else propagator.spread(_deviates(z, step, stretch))
@@ -199,9 +211,8 @@ class Stepwise(Engine):
                 z, railed = between(z, stretch.low, stretch.high)
                 limited |= railed
             z = z.astype(before.dtype, copy=False)
-            if stretch.record and (step + 1) % stretch.record == 0:
-                kept.append(z)
-        states = np.stack(kept) if stretch.record else None
+            if states is not None and (step + 1) % stretch.record == 0:
+                states[(step + 1) // stretch.record] = z
         return Settled(final=z, before=before, states=states, limited=limited)
 
 

@@ -312,6 +312,11 @@ class ForwardSubstrate(Substrate):
     def jacobian(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "B N N"]:
         return self.substrate.jacobian(z, x, self._own(theta))
 
+    def jacobian_diagonal(
+        self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
+    ) -> Float[Array, "*T B N"]:
+        return self.substrate.jacobian_diagonal(z, x, self._own(theta))
+
     def credit(
         self,
         post: Float[Array, "*T B N"],

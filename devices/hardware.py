@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Inexact
 
-from hwsim.contracts.arrays import Array
+from hwsim.contracts.arrays import Array, host
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.noise import NoisePath, Stream
 from hwsim.contracts.parameters import Parameters
@@ -39,6 +39,8 @@ from .integrators import symmetric_root
 from .lanes import Lanes
 
 _PLACES = (Fabrication, WriteStage, Update, Realisation, Diffusion, Process, Drive, Readout, Schedule)
+READ_AT_ONCE = 2**22
+"""Numbers of a recording that are read at once."""
 _BEGIN = 2**31
 """Time step of the draws with which a process begins, beyond every step of a settling."""
 
@@ -168,6 +170,21 @@ class Hardware:
         """Whether reading needs the state one step earlier."""
         return any(stage.looks_back for _, stage in self._readouts)
 
+    @property
+    def reads(self) -> bool:
+        """Whether what is read differs from the analog state."""
+        return bool(self._readouts)
+
+    @property
+    def drives(self) -> bool:
+        """Whether what arrives differs from the inputs."""
+        return bool(self._drives)
+
+    @property
+    def writes(self) -> bool:
+        """Whether what is held differs from what was asked for."""
+        return bool(self._writes or self.chip.stuck)
+
     def write(
         self, asked: Parameters, held: Parameters | None, event: int
     ) -> tuple[dict[str, Float[Array, "*shape"]], WriteReport]:
@@ -176,7 +193,7 @@ class Hardware:
         out = {}
         for name, block in asked.items():
             values = np.array(block, np.float64)
-            before = None if held is None else np.asarray(held[name], np.float64)
+            before = None if held is None else np.asarray(host(held[name]), np.float64)
             for index, stage in self._writes:
                 at = self._context(index, self._program, event=event)
                 values, happened = stage.write(name, values, before, at)
@@ -199,7 +216,7 @@ class Hardware:
         at = self._context(index, self._program, event=event)
         for name, block in held.items():
             counts = np.asarray(pulses[name], np.float64)
-            before = np.asarray(block, np.float64)
+            before = np.asarray(host(block), np.float64)
             values, happened = update.adjust(name, before, counts, at)
             for place, stage in self._writes:
                 if stage.by_pulses:
@@ -222,7 +239,7 @@ class Hardware:
             elapsed: seconds since.
             lane: sample id of the lane that settles alone, -1 for all lanes together.
         """
-        real = drawn.linear_map(held.map(lambda block: np.asarray(block, np.float64)))
+        real = drawn.linear_map(held.map(lambda block: np.asarray(host(block), np.float64)))
         blocks = {}
         for name, block in real.items():
             values = np.asarray(block)
@@ -243,7 +260,7 @@ class Hardware:
         joined = drawn.diffusion(theta) if thermal else None
         if joined is None:
             return rate * np.sqrt(thermal + other)
-        joined = np.asarray(joined, np.float64)
+        joined = np.asarray(host(joined), np.float64)
         covariance = thermal * self._scale.joule * joined @ joined.T + other * np.diag(rate**2)
         return symmetric_root(covariance)
 
@@ -295,6 +312,33 @@ class Hardware:
             z, over = stage.read(z, before, deviates, self._context(index, lanes.path))
             clipped |= over.any(axis=(0, 2))
         return z, clipped
+
+    def read_recording(
+        self, states: Inexact[Array, "K B N"], lanes: Lanes, phase: int, every: int
+    ) -> tuple[Inexact[Array, "L B N"], Bool[Array, " B"]]:
+        """Recorded states of a phase as they are read, and the lanes in which a read clipped.
+
+        A moderate number of states is read at a time and put back where the analog ones were, so that no more memory
+        is needed than the recording takes.
+
+        Args:
+            states: every `every`-th analog state; where reading looks back, all of them.
+            lanes, phase: of the noise address.
+            every: steps between two reads.
+        """
+        clipped = np.zeros(states.shape[1], bool)
+        if not self._readouts:
+            return states, clipped
+        thin = every if self.looks_back else 1
+        kept = states[::thin]
+        at_once = max(1, READ_AT_ONCE // max(1, states[0].size))
+        for first in reversed(range(0, len(kept), at_once)):  # the later first: they look back at earlier ones
+            some = slice(first, first + at_once)
+            back = np.maximum(np.arange(first, min(first + at_once, len(kept))) * thin - 1, 0)
+            earlier = states[back] if self.looks_back else kept[some]
+            kept[some], over = self.read(kept[some], earlier, lanes, phase, first * every, every)
+            clipped |= over
+        return kept, clipped
 
     def fingerprint(self) -> str:
         """What a saved run knows its device again by, as JSON text."""

@@ -10,7 +10,7 @@ from typing import TypeAlias, final
 import numpy as np
 from jaxtyping import Bool, Float, Inexact
 
-from hwsim.contracts.arrays import Array
+from hwsim.contracts.arrays import Array, host
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
 from hwsim.substrates.chip import DrawnSubstrate
@@ -169,7 +169,7 @@ class Exponential(Integrator):
             raise InputError(
                 f"{type(drawn.drawing).__name__} has no linear part, which exponential steps need: use Euler or Heun"
             )
-        linear = np.asarray(linear, np.float64)
+        linear = np.asarray(host(linear), np.float64)
         if linear.ndim == 1 and (root is None or root.ndim == 1):
             decay = _phi(linear * self.eps) * self.eps
             amplitude = None if root is None else root * np.sqrt(2.0 * self.eps * _phi(2.0 * linear * self.eps))

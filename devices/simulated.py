@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
@@ -9,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hwsim.contracts.arrays import Array
+from hwsim.contracts.arrays import Array, host
 from hwsim.contracts.checks import whole
 from hwsim.contracts.device import Capability, Device, DeviceSpec, check_ranges
 from hwsim.contracts.errors import InputError, ResumeError
@@ -21,6 +22,7 @@ from hwsim.contracts.substrate import LocalSynapses, Substrate, Synapses
 from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates.chip import Chip, DrawnSubstrate
 
+from .arrays import HOST, Arrays
 from .description import described
 from .engines import Deployment, Engine, Settled, Stepwise, Stretch, between
 from .fused import engine_for
@@ -29,6 +31,8 @@ from .holding import KEYS, Holding
 from .imperfections.contract import Imperfection, WriteReport
 from .integrators import Euler, Integrator
 from .lanes import Lanes
+from .recordings import Recordings
+from .tensors import TensorBench
 
 SIMULATED = frozenset(
     {
@@ -70,7 +74,9 @@ class SimulatedDevice(Device):
             go step by step whatever the engine.
         threads: over lanes; results do not depend on it.
         integrator: how a step is made of the field.
-        engine: what runs the steps; the fastest one for the substrate unless told.
+        engine: what runs the steps; the fastest one for the substrate on this machine's processor unless told. With
+            `TorchEngine` plans and parameters may be tensors; sample ids and repeats are NumPy in any case.
+        recordings: where recorded states are kept; in memory unless told.
         die_seed: of what is fixed on the chip.
         program_seed: of what is drawn at every programming.
         seed: of the device's own temporal and read noise, used when a plan is run under `PHYSICAL` noise.
@@ -99,6 +105,7 @@ class SimulatedDevice(Device):
         threads: int = 1,
         integrator: type[Integrator] = Euler,
         engine: Engine | None = None,
+        recordings: Recordings = Recordings(),
         die_seed: int = 0,
         program_seed: int = 0,
         seed: int = 0,
@@ -135,6 +142,7 @@ class SimulatedDevice(Device):
         self._synapses = LocalSynapses(substrate)
         self._dtype = np.dtype(dtype)
         self._engine = engine_for(substrate, threads) if engine is None else engine
+        self._arrays, self._recordings = self._engine.arrays, recordings
         self._seeds = (die_seed, program_seed)
         self._own_noise = NoisePath(seed=seed)
         self._holding = Holding()
@@ -219,8 +227,14 @@ class SimulatedDevice(Device):
 
     def program(self, parameters: Parameters) -> Parameters:
         self._spec.check_parameters(parameters)
-        values, report = self._hardware.write(parameters.analog, self._holding.held, self._holding.event)
-        held = self._kept(Parameters(values))
+        values, kind = parameters.analog, self._kind_of(parameters)
+        if self._hardware.writes:
+            asked = values if kind is HOST else values.map(host)
+            blocks, report = self._hardware.write(asked, self._holding.held, self._holding.event)
+            values = Parameters(blocks)
+        else:  # nothing changes on the way: no copy in float64, and nothing goes over the host
+            report = WriteReport(written=sum(math.prod(shape) for shape in self._spec.shapes.values()))
+        held = self._kept(values, kind)
         self._take_up(held, report)
         return held | parameters.readout
 
@@ -228,10 +242,11 @@ class SimulatedDevice(Device):
         self._spec.require({Capability.ADJUST}, "Device.adjust")
         held = self._holding.parameters
         self._spec.check_blocks(pulses)
-        if any(np.any(np.asarray(block) != np.rint(np.asarray(block))) for block in pulses.analog.values()):
+        pulses = pulses.map(host)
+        if any(np.any(block != np.rint(block)) for block in pulses.analog.values()):
             raise InputError("pulses come in whole numbers: round them before Device.adjust")
         values, report = self._hardware.adjust(held, pulses.analog, self._holding.event)
-        held = self._kept(Parameters(values))
+        held = self._kept(Parameters(values), self._kind_of(held))
         self._take_up(held, report)
         return held | pulses.readout
 
@@ -239,10 +254,11 @@ class SimulatedDevice(Device):
         self._spec.check_plan(plan)
         lanes = self._lanes(plan, noise)
         dtype = self._dtype_of(plan)
-        final, results = self._run(self._start(plan, lanes).astype(dtype, copy=False), plan, lanes)
+        here = self._arrays.plan(plan, self._dtype, dtype)
+        final, results = self._run(self._arrays.array(self._start(here, lanes), dtype), here, lanes, dtype)
         if plan.fresh:
-            self._carried = final.copy()  # what was read belongs to the reader
-        return results
+            self._carried = self._arrays.copy(final)  # what was read belongs to the reader
+        return self._arrays.answers(results, plan)
 
     def relax_transpose(
         self,
@@ -258,15 +274,14 @@ class SimulatedDevice(Device):
             raise InputError(
                 "relax_transpose begins at Rest() or At(...), and is linear: leave out correct_at and clamp"
             )
-        if np.iscomplexobj(at):
+        if "complex" in str(at.dtype):
             raise InputError("relax_transpose is the response around a real state; found complex numbers in at")
-        at, dtype = np.asarray(at, self._dtype), self._dtype_of(plan)
+        at, dtype = self._arrays.array(at, self._dtype), self._dtype_of(plan)
         self._check_at(at, plan)
-        start = np.zeros((plan.lanes, self._spec.units), dtype)
-        if isinstance(plan.start, At):
-            start = np.asarray(plan.start.state, dtype)
-        _, results = self._run(start, plan, self._lanes(plan, noise), at)
-        return results
+        here = self._arrays.plan(plan, self._dtype, dtype)
+        start = here.start.state if isinstance(here.start, At) else np.zeros((plan.lanes, self._spec.units), dtype)
+        _, results = self._run(self._arrays.array(start, dtype), here, self._lanes(plan, noise), dtype, at)
+        return self._arrays.answers(results, plan)
 
     def save(self) -> Mapping[str, Array]:
         saved = self._holding.save() | {
@@ -274,7 +289,11 @@ class SimulatedDevice(Device):
             "seeds": np.array(self._seeds),
             "chip": np.frombuffer(self._hardware.fingerprint().encode(), np.uint8),
         }
-        return saved if self._carried is None else saved | {"carried": self._carried}
+        if self._carried is None:
+            return saved
+        held = self._holding.held
+        in_numpy = held is None or self._kind_of(held) is HOST
+        return saved | {"carried": host(self._carried) if in_numpy else self._carried}
 
     def restore(self, saved: Mapping[str, Array]) -> None:
         if not saved:
@@ -294,7 +313,7 @@ class SimulatedDevice(Device):
         try:
             holding = self._holding.restored(saved)
             if holding.held is not None:
-                holding = replace(holding, held=self._kept(holding.held))
+                holding = replace(holding, held=self._kept(holding.held, self._kind_of(holding.held)))
         except (ValueError, TypeError) as error:
             raise ResumeError(f"what the saved device held does not fit this one: {error}") from None
         self._own_noise = self._own_noise.at_step(int(saved["noise_step"]))
@@ -305,10 +324,14 @@ class SimulatedDevice(Device):
     def close(self) -> None:
         self._engine.close()
 
-    def _kept(self, values: Parameters) -> Parameters:
+    def _kind_of(self, parameters: Parameters) -> Arrays:
+        """The arrays in which these are held and read back: as they come, NumPy or those of the engine."""
+        return self._arrays if self._arrays.holds(parameters.analog) else HOST
+
+    def _kept(self, values: Parameters, kind: Arrays) -> Parameters:
         """Values as this device holds them; one may have no number in float32, or make no physical sense."""
         with np.errstate(over="ignore"):
-            held = values.map(lambda block: np.asarray(block, self._dtype))
+            held = values.map(lambda block: kind.array(block, self._dtype))
         self._spec.check_blocks(held)
         check_ranges(held, self._drawn.drawing.ranges())
         return held
@@ -358,17 +381,19 @@ class SimulatedDevice(Device):
 
     def _dtype_of(self, plan: Plan) -> np.dtype[Any]:
         """Of the states of a plan: complex where something is that it starts at or puts in."""
-        carried = self._carried is not None and isinstance(plan.start, Carry) and np.iscomplexobj(self._carried)
+        carried = self._carried is not None and isinstance(plan.start, Carry) and "complex" in str(self._carried.dtype)
         return np.result_type(self._dtype, np.complex64) if carried or plan.is_complex else self._dtype
 
-    def _run(self, z: Array, plan: Plan, lanes: Lanes, at: Array | None = None) -> tuple[Array, tuple[Relaxation, ...]]:
+    def _run(
+        self, z: Array, plan: Plan, lanes: Lanes, dtype: np.dtype[Any], at: Array | None = None
+    ) -> tuple[Array, tuple[Relaxation, ...]]:
         """A plan from z, or the response around `at` to it: the analog end state, and what was read."""
         _ = self._holding.parameters  # or nothing was programmed
         pause = self._hardware.pause
         if pause is None or plan.lanes == 0:
             if self._hardware.restless:
                 self._realise(lanes.common)
-            return self._run_at_once(z, plan, lanes, at)
+            return self._run_at_once(z, plan, lanes, dtype, at)
         each = pause + self._spec.dt * sum(phase.steps for phase in plan.phases)
         finals, runs = [], []
         for b in range(plan.lanes):
@@ -376,16 +401,27 @@ class SimulatedDevice(Device):
             if self._hardware.restless:
                 self._realise(lane.common, b * each, int(lane.ids[0]))
             around = None if at is None else at[..., b : b + 1, :]
-            final, results = self._run_at_once(z[b : b + 1], plan.lane(b), lane, around)
+            final, results = self._run_at_once(z[b : b + 1], plan.lane(b), lane, dtype, around)
             finals.append(final)
             runs.append(results)
-        return np.concatenate(finals), tuple(Relaxation.joined(phase) for phase in zip(*runs, strict=True))
+        return self._arrays.xp.concat(finals), tuple(Relaxation.joined(phase) for phase in zip(*runs, strict=True))
 
     def _run_at_once(
-        self, z: Array, plan: Plan, lanes: Lanes, at: Array | None
+        self, z: Array, plan: Plan, lanes: Lanes, dtype: np.dtype[Any], at: Array | None
     ) -> tuple[Array, tuple[Relaxation, ...]]:
         """All phases of a plan back to back, all lanes at the same moment."""
-        dtype, engine = z.dtype, self._engine_for(z.dtype)
+        if self._arrays is not HOST:
+            bench = TensorBench(
+                arrays=self._arrays,
+                engine=self._engine,
+                hardware=self._hardware,
+                spec=self._spec,
+                dtype=self._dtype,
+                recordings=self._recordings,
+            )
+            with np.errstate(over="ignore", invalid="ignore"):
+                return bench.run(z, plan, lanes, at, dtype)
+        engine = self._engine_for(dtype)
         x, drive_clipped = self._hardware.drive(np.asarray(plan.inputs, self._dtype), lanes.path)
         processes = self._hardware.begin(lanes)
         results = []
@@ -415,6 +451,7 @@ class SimulatedDevice(Device):
                 noise=lanes.path,
                 ids=lanes.ids,
                 repeats=lanes.repeats,
+                recordings=self._recordings,
             )
             # a blow-up is an outcome, not a floating-point warning
             with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
@@ -426,19 +463,21 @@ class SimulatedDevice(Device):
     def _read(self, settled: Settled, phase: Phase, index: int, lanes: Lanes, clipped: Bool[Array, " B"]) -> Relaxation:
         """What the digital side sees. The residual is the analog one, which a simulator knows better than its ADC."""
         z, hardware = settled.final, self._hardware
-        change = np.abs(z - settled.before)
+        change = z - settled.before
+        if np.iscomplexobj(change):
+            change = np.abs(change)
         residual = np.sqrt(np.einsum("bn,bn->b", change, change) / self._spec.units) / self._spec.step_size
-        outcome = np.where(residual <= self._spec.tolerance, Outcome.SETTLED, Outcome.UNSETTLED)
+        outcome = np.full(len(z), int(Outcome.UNSETTLED))
+        outcome[residual <= self._spec.tolerance] = Outcome.SETTLED
         final, over = hardware.read(z[None], settled.before[None], lanes, index, phase.steps, 1)
         clipped = clipped | over | settled.limited
         states = settled.states
         if states is not None:
-            earlier = np.concatenate([states[:1], states[:-1]]) if hardware.looks_back else states
-            thin = phase.record if hardware.looks_back else 1
-            states, over = hardware.read(states[::thin], earlier[::thin], lanes, index, 0, phase.record)
-            states, clipped = states.astype(z.dtype, copy=False), clipped | over
-        outcome = np.where(clipped, Outcome.SATURATED, outcome)
-        outcome = np.where(np.isfinite(z).all(axis=1), outcome, Outcome.DIVERGED)
+            states, over = hardware.read_recording(states, lanes, index, phase.record)
+            clipped = clipped | over
+        outcome[clipped] = Outcome.SATURATED
+        if not (finite := np.isfinite(z)).all():
+            outcome[~finite.all(axis=1)] = Outcome.DIVERGED
         return Relaxation(final=final[0].astype(z.dtype, copy=False), states=states, residual=residual, outcome=outcome)
 
     def _rails(self, phase: Phase, lanes: int, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
@@ -467,7 +506,7 @@ class SimulatedDevice(Device):
             case Rest():
                 return np.zeros(shape, self._dtype)
             case At(state):
-                return np.asarray(state, self._dtype_of(plan))
+                return state
             case RandomStart(sigma):
                 draws = lanes.path.normals(Stream.START, lanes.ids, units=self._spec.units, repeats=lanes.repeats)
                 return (sigma * draws[0]).astype(self._dtype)

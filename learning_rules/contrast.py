@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
+import numpy as np
 from jaxtyping import Inexact, Int, Real
 
 from hwsim.contracts.arrays import Array, namespace
@@ -57,7 +58,12 @@ class Points:
         """
         xp, lanes = namespace(states), states.shape[-2] // len(self.factors)
         parts = [times(weight, states[..., k * lanes : (k + 1) * lanes, :]) for k, weight in enumerate(self.weights)]
-        total = sum(parts[1:], parts[0])
+        total = parts[0]
+        for part in parts[1:]:
+            if isinstance(total, np.ndarray) and total.dtype == part.dtype:
+                total += part  # a product of its own, which nobody else holds: no further array for a recording
+            else:
+                total = total + part
         if xp.isdtype(total.dtype, "complex floating"):
             total = xp.real(total)
         return total if self.anchor is None or still is None else total - times(self.anchor, still)
@@ -190,7 +196,7 @@ class Contour(Contrast):
 def times(factor: Factor, array: Inexact[Array, "*T B N"]) -> Inexact[Array, "*T B N"]:
     """`factor array`, in the precision of the array."""
     if not isinstance(factor, float | complex):
-        factor = namespace(array).asarray(factor, dtype=array.dtype)
+        factor = namespace(array).asarray(factor, dtype=array.dtype, device=array.device)
     return factor * array
 
 

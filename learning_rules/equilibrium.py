@@ -7,6 +7,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from hwsim.contracts.arrays import namespace
 from hwsim.contracts.device import Device
 from hwsim.contracts.ladder import Ladder
 from hwsim.contracts.needs import Needs
@@ -98,7 +99,7 @@ class EquilibriumPropagation(LearningRule):
         diagnostics = {}
         if response.residual is not None:
             diagnostics["nudged_steps"] = float(np.mean(response.steps))
-            diagnostics["adjoint_residual"] = float(np.max(np.asarray(response.residual)))
+            diagnostics["adjoint_residual"] = float(namespace(response.residual).max(response.residual))
         return Estimate(
             gradients=device.synapses.credit(response.final, z, batch.inputs, theta) | judged.readout,
             loss=judged.loss,

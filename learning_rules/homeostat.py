@@ -18,7 +18,7 @@ from hwsim.contracts.rule import Kind
 from hwsim.contracts.task import Batch
 
 from .checks import positive
-from .regularisers import Descent, Regulariser, credit_along, unit_vectors
+from .regularisers import Descent, Regulariser, credit_along, credit_between, unit_vectors
 
 
 @final
@@ -84,9 +84,8 @@ class ContractionHomeostat(Regulariser):
         run = self._renormalised if self.renormalise else self._left_alone
         z, twin, delta, cost = run(device, batch, free.final, noise)
         post, growth, counted = self._post(twin - z, delta, device.spec.step_size, self._trusted(device))
-        credit = device.synapses.credit
         return Descent(
-            gradients=credit(post, twin, batch.inputs, theta) - credit(post, z, batch.inputs, theta),
+            gradients=credit_between(device.synapses, post, twin, z, batch, theta),
             cost=cost,
             diagnostics={"growth": growth, "twin_steps_counted": counted},
         )
@@ -232,12 +231,12 @@ class ContractionHomeostatJVP(Regulariser):
 
 def _twins(batch: Batch, z: Array, twin: Array, phase: Phase, *, repeat: int) -> Plan:
     """Two trajectories per sample, from z and from the twin, under the same noise."""
-    xp = namespace(z)
-    repeats = repeat * xp.ones_like(batch.ids)
+    xp, addresses = namespace(z), namespace(batch.ids)  # addresses are NumPy, whatever the states are
+    repeats = repeat * addresses.ones_like(batch.ids)
     return Plan(
         inputs=xp.concat([batch.inputs, batch.inputs]),
-        ids=xp.concat([batch.ids, batch.ids]),
-        repeats=xp.concat([repeats, repeats]),
+        ids=addresses.concat([batch.ids, batch.ids]),
+        repeats=addresses.concat([repeats, repeats]),
         start=At(xp.concat([z, twin])),
         phases=(phase,),
     )

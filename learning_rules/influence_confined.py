@@ -20,8 +20,6 @@ from .influence import Influence, Recording, backwards
 _MODEL = "the nominal model in place of the chip, and states as they were read"
 _CALIBRATE = "calibrate the model, or read the states more finely"
 _PATTERN_LANES = 8
-_AT_A_TIME = 2**15
-"""Entries of J that are held at a time where the diagonal is all that is wanted."""
 
 
 @final
@@ -105,8 +103,8 @@ class SnAp(Influence):
         InputError: order out of range.
 
     Source: Menick et al., arXiv:2006.07232, sections 3.1 and 3.2. Cost on line: P |S| numbers, O(B P |S|^2) a step
-    (n = 1: O(B P)). Simulated: n = 1, one Jacobian a step and one credit of T B samples; else a cotangent a step for
-    each of the different S_i.
+    (n = 1: O(B P)). Simulated: n = 1, the diagonal of J at every step and one credit of T B samples; else a cotangent a
+    step for each of the different S_i.
     """
 
     kind: ClassVar[Kind] = Kind.MODEL_ASSISTED
@@ -125,28 +123,13 @@ class SnAp(Influence):
 
     def gradient(self, recording: Recording, noise: NoisePath) -> Parameters:
         if self.order == 1:
-            slopes = self._slopes(recording)
+            slopes = recording.model.jacobian_diagonal(recording.states[:-1], recording.inputs, recording.theta)
             return recording.credited(
                 backwards(recording, lambda h, k: h + recording.step_size * slopes[k] * h, recording.signals)
             )
         reached = _reached(recording, self.order - 1)
         kept, place = np.unique(reached, axis=0, return_inverse=True)
         return _confined(recording, kept, np.reshape(place, -1))
-
-    @staticmethod
-    def _slopes(recording: Recording) -> Float[Array, "T B N"]:
-        """The diagonal of J at z_0 .. z_{T-1}."""
-        z, model = recording.states[:-1], recording.model
-        xp, (steps, lanes, units) = namespace(z), z.shape
-        states = xp.reshape(z, (steps * lanes, units))
-        inputs = xp.broadcast_to(recording.inputs, (steps, *recording.inputs.shape))
-        inputs = xp.reshape(inputs, (steps * lanes, recording.inputs.shape[1]))
-        some = max(1, _AT_A_TIME // units**2)
-        diagonals = [
-            xp.linalg.diagonal(model.jacobian(states[i : i + some], inputs[i : i + some], recording.theta))
-            for i in range(0, steps * lanes, some)
-        ]
-        return xp.reshape(xp.concat(diagonals), z.shape)
 
 
 @final
@@ -227,7 +210,8 @@ def _reached(recording: Recording, couplings: int) -> Bool[np.ndarray, "N N"]:
     x = draw.standard_normal((_PATTERN_LANES, recording.inputs.shape[1]))
     inputs = xp.asarray(x, dtype=recording.inputs.dtype, device=recording.inputs.device)
     found = recording.model.jacobian(z, inputs, recording.theta)
-    to = np.any(np.asarray(found) != 0.0, axis=0).T | np.eye(units, dtype=bool)
+    coupled = xp.any(found != 0.0, axis=0).tolist()  # N^2 flags, once per estimate: which traces there are
+    to = np.array(coupled, bool).T | np.eye(units, dtype=bool)
     reached = np.eye(units, dtype=bool)
     for _ in range(min(couplings, units)):
         reached = (reached.astype(np.float64) @ to) > 0.0

@@ -212,12 +212,13 @@ class NodePerturbation(LearningRule):
         wave = self._waveform(free.final, batch, spec.horizon, noise)
         other = -wave if self.centered else xp.zeros_like(wave)
         record = 0 if only_final(task.weights(spec.horizon)) else 1
-        repeat = xp.ones_like(batch.ids)
+        addresses = namespace(batch.ids)  # NumPy, whatever the states are
+        repeat = addresses.ones_like(batch.ids)
         start = _start_again(device, batch, free, noise, recorded=True)
         plan = Plan(
             inputs=xp.concat([batch.inputs, batch.inputs]),
-            ids=xp.concat([batch.ids, batch.ids]),
-            repeats=xp.concat([repeat, repeat if self.shared_noise else 2 * repeat]),
+            ids=addresses.concat([batch.ids, batch.ids]),
+            repeats=addresses.concat([repeat, repeat if self.shared_noise else 2 * repeat]),
             start=At(xp.concat([start.state, start.state])) if isinstance(start, At) else start,
             phases=(Phase(steps=spec.horizon, force=xp.concat([wave, other], axis=1), record=record),),
         )
@@ -236,7 +237,7 @@ class NodePerturbation(LearningRule):
 
     def _waveform(self, z: Array, batch: Batch, steps: int, noise: NoisePath) -> Float[Array, "T B N"]:
         drawn = noise.normals(Stream.PROBE, np.asarray(batch.ids), units=z.shape[1], steps=steps)
-        return self.deviation * namespace(z).asarray(drawn, dtype=z.dtype)
+        return self.deviation * namespace(z).asarray(drawn, dtype=z.dtype, device=z.device)
 
 
 def _start_again(device: Device, batch: Batch, free: Relaxation, noise: NoisePath, *, recorded: bool) -> Start:
@@ -255,7 +256,7 @@ def _start_again(device: Device, batch: Batch, free: Relaxation, noise: NoisePat
         case RandomStart(sigma) if loads:
             ids = np.asarray(batch.ids)
             drawn = noise.normals(Stream.START, ids, units=spec.units, repeats=np.ones_like(ids))[0]
-            return At(namespace(z).asarray(sigma * drawn, dtype=z.dtype))
+            return At(namespace(z).asarray(sigma * drawn, dtype=z.dtype, device=z.device))
         case Carry():
             raise CapabilityError(
                 "the settlings of a device that carries its state on are repeated from the recorded z_0: set "
@@ -290,6 +291,6 @@ def _blocks_of(row: Float[np.ndarray, " P"], like: Parameters) -> Parameters:
     for name, block in like.items():
         size = math.prod(block.shape)
         part = row[first : first + size].reshape(tuple(block.shape))
-        blocks[name] = namespace(block).asarray(part, dtype=block.dtype)
+        blocks[name] = namespace(block).asarray(part, dtype=block.dtype, device=block.device)
         first += size
     return Parameters(blocks)

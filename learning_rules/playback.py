@@ -118,12 +118,13 @@ class AdjointPlayback(LearningRule):
             force=None if along is None else times(along / eps),  # eps times a force is what a step adds
             record=self.transient.every,
         )
-        ones = xp.ones_like(batch.ids)
+        addresses = namespace(batch.ids)  # NumPy, whatever the states are
+        ones = addresses.ones_like(batch.ids)
         repeats = [ones if self.shared_noise else (1 + run) * ones for run in range(len(points.factors))]
         plan = Plan(
             inputs=each(batch.inputs),
-            ids=xp.concat([batch.ids] * len(repeats)),
-            repeats=xp.concat(repeats),
+            ids=addresses.concat([batch.ids] * len(repeats)),
+            repeats=addresses.concat(repeats),
             start=Rest(),
             phases=(phase,),
         )

@@ -223,7 +223,8 @@ def _until_settled(probing: Probing, signal: Float[Array, "B N"], stop: Settling
         response[left], taken[left] = found, done + steps
         # no signal, no response: settled
         residual[left] = xp.where(size[left] > 0.0, change / xp.where(size[left] > 0.0, size[left], 1.0), 0.0)
-        moving = np.flatnonzero(~np.asarray(residual[left] <= stop.tolerance))
+        done_now = (residual[left] <= stop.tolerance).tolist()  # which samples go on is decided on the host
+        moving = np.flatnonzero(~np.array(done_now, bool))
         after = run.final[(np.arange(probing.runs)[:, None] * len(left) + moving).ravel()]
         left, done, stretch, cost = left[moving], done + steps, stretch + 1, cost + spent
     return Response(final=response, states=None, cost=cost, steps=taken, residual=residual)

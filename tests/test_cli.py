@@ -224,6 +224,8 @@ def refused(capsys, *options):
         (["--units", "64,0"], "--units: must be a whole number of at least 1; found 0"),
         (["--reference-device", "tpu"], "--reference-device: must be cpu, cuda or cuda:0 (1, 2, ...); found 'tpu'"),
         (["--reference-device", "cuda:99"], "asked for references on cuda:99; torch "),
+        (["--engine", "abacus"], "--engine: must be fused, stepwise, torch, torch:cuda or torch:cuda:0; found "),
+        (["--engine", "torch:cuda:99"], "--engine torch:cuda:99: asked for references on cuda:99; torch "),
         (["--methods", "ep,ep"], "name each method once"),
         (["--units", "0"], "--units: must be a whole number of at least 1; found 0"),
         (["--units", "many"], "--units: must be a whole number; found 'many'"),

@@ -10,7 +10,7 @@ import pytest
 from hwsim.cli import main
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = [*sorted((DOCS / "physics").rglob("*.md")), DOCS / "choosing-a-rule.md", DOCS / "audit.md"]
+PAGES = [*sorted((DOCS / "physics").rglob("*.md")), DOCS / "choosing-a-rule.md", DOCS / "audit.md", DOCS / "engines.md"]
 BLOCK = re.compile(
     r'(?P<ngspice><!-- needs ngspice -->\n)?^```(?P<kind>\w+)(?: title="(?P<file>[^"]+)")?\n(?P<body>.*?)^```$',
     re.M | re.S,

@@ -25,16 +25,8 @@ def normals(
 
     Cost: 2 ns per deviate, for units rounded up to a multiple of 32.
     """
-    from hwsim.kernels import Noise, fill_normals
+    from hwsim.kernels import draw_normals
 
-    out = np.empty((steps, len(ids), units))
-    noise = Noise(
-        path=replace(path, coarse=1),
-        stream=stream,
-        phase=phase,
-        ids=np.asarray(ids).astype(np.uint32),
-        repeats=np.zeros(len(ids), np.uint32) if repeats is None else np.asarray(repeats).astype(np.uint32),
-        first=first,
+    return draw_normals(
+        replace(path, coarse=1), stream, ids, units=units, steps=steps, first=first, phase=phase, repeats=repeats
     )
-    fill_normals(out, noise)
-    return out

@@ -85,6 +85,13 @@ def bits_or_none(text: str) -> int | None:
     return None if text == "none" else bits(text)
 
 
+def engine(text: str) -> str:
+    """ "fused", "stepwise", "torch" or "torch:cuda:0"; whether there is such a device is found out later."""
+    if re.fullmatch(r"fused|stepwise|torch(:cpu|:cuda(:\d{1,3})?)?", text) is None:
+        raise argparse.ArgumentTypeError(f"must be fused, stepwise, torch, torch:cuda or torch:cuda:0; found {text!r}")
+    return text
+
+
 def torch_device(text: str) -> str:
     """ "cpu", "cuda" or "cuda:0"; whether there is one is found out later."""
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", text) is None:

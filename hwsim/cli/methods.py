@@ -14,7 +14,7 @@ from hwsim.contracts.plan import Carry, RandomStart, Rest, Start
 from hwsim.contracts.rule import LearningRule, require
 from hwsim.contracts.substrate import Substrate
 from hwsim.contracts.task import Task
-from hwsim.devices import ADC, Imperfection, SimulatedDevice, ThermalNoise
+from hwsim.devices import ADC, Engine, Imperfection, SimulatedDevice, Stepwise, ThermalNoise, TorchEngine
 from hwsim.devices.imperfections import Mismatch
 from hwsim.learning_rules import CoupledLearning
 from hwsim.learning_rules.homeostat import ContractionHomeostat, ContractionHomeostatJVP
@@ -208,5 +208,23 @@ def device_of(network: Substrate, settings: Settings, *, seed: int = 0) -> Simul
         step_size=settings.step_size,
         start=starts[settings.start],
         imperfections=imperfections,
+        engine=engine_named(settings.engine),
         die_seed=seed if settings.mismatch > 0.0 else 0,
     )
+
+
+def engine_named(text: str) -> Engine | None:
+    """What `--engine` means; None for the fastest one on this machine's processor.
+
+    Raises:
+        InputError: a GPU that torch does not see.
+    """
+    name, _, device = text.partition(":")
+    if name == "fused":
+        return None
+    if name == "stepwise":
+        return Stepwise()
+    try:
+        return TorchEngine(Place(torch=device or "cpu"))
+    except InputError as error:
+        raise InputError(f"--engine {text}: {error}") from None

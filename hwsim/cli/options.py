@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from .arguments import bits_or_none, count, level, natural, rate, several, size, torch_device
+from .arguments import bits_or_none, count, engine, level, natural, rate, several, size, torch_device
 
 METHOD_NAMES = ("bptt", "equilibrium_adjoint", "ep", "ep_homeostat", "finite_horizon_ep")
 """As in `hwsim.verdict.METHODS`; written again (and compared in a test) so that --help loads no numerics."""
@@ -99,6 +99,7 @@ class Settings:
         amplitude: length of nudges and kicks, state units; None for each rule's own.
         mismatch: relative sd of couplings and of time constants from chip to chip; the seed of a run draws its chip.
         reference_device: where the references are computed: "cpu" (NumPy), "cuda" or "cuda:0" (torch).
+        engine: what runs the steps of the device, "fused", "stepwise", "torch" or "torch:cuda".
     """
 
     task: str
@@ -127,6 +128,7 @@ class Settings:
     amplitude: float | None
     mismatch: float = 0.0
     reference_device: str = "cpu"
+    engine: str = "fused"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -168,6 +170,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         amplitude=options.amplitude,
         mismatch=getattr(options, "mismatch", 0.0),
         reference_device=getattr(options, "reference_device", "cpu"),
+        engine=getattr(options, "engine", "fused"),
     )
 
 
@@ -293,6 +296,13 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         metavar="DEVICE",
         help="where references are computed: cpu (NumPy), cuda or cuda:0 (torch, float64)",
+    )
+    running.add_argument(
+        "--engine",
+        type=engine,
+        default="fused",
+        metavar="NAME",
+        help="what runs the steps: fused (compiled kernels), stepwise (NumPy), torch, torch:cuda; equal to rounding",
     )
     running.add_argument("--json", choices=("-",), default=None, help="print the JSON alone on stdout")
     running.add_argument("--quiet", action="store_true", help="no progress on stderr")

@@ -25,7 +25,7 @@ __all__ = ["Interrupted", "run_verdict"]
 
 TABLE_WIDTH = 118
 
-FURTHER_SETTINGS = {"mismatch": 0.0, "reference_device": "cpu"}
+FURTHER_SETTINGS = {"mismatch": 0.0, "reference_device": "cpu", "engine": "fused"}
 """Settings that came later, with what runs before them had."""
 
 

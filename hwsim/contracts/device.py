@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import enum
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
 import numpy as np
 from jaxtyping import Float
 
-from .arrays import Array
+from .arrays import Array, namespace
+from .capture import CreditProbe
 from .checks import whole
 from .errors import CapabilityError, InputError, RangeError
 from .noise import NoisePath, PhysicalNoise, check_ids
@@ -136,7 +138,7 @@ class DeviceSpec:
         for name, array in analog.items():
             if tuple(array.shape) != tuple(self.shapes[name]):
                 raise InputError(f"block {name} must have shape {tuple(self.shapes[name])}; found {tuple(array.shape)}")
-            if not np.isfinite(np.asarray(array)).all():
+            if not _all_finite(array):
                 raise RangeError(f"block {name} holds a value that is not finite; program finite parameters")
 
     def check_plan(self, plan: Plan) -> None:
@@ -205,12 +207,22 @@ class DeviceSpec:
 def check_ranges(parameters: Parameters, ranges: Mapping[str, tuple[float, float]]) -> None:
     """Raise RangeError where a value lies outside the range of its block."""
     for name, (low, high) in ranges.items():
-        values = np.asarray(parameters[name])
-        if values.size and (values.min() < low or values.max() > high):
+        values = parameters[name]
+        if math.prod(values.shape) == 0:
+            continue
+        lowest, highest = values.min(), values.max()
+        if lowest < low or highest > high:  # compared in the precision of the values
             raise RangeError(
-                f"block {name} spans [{values.min():.6g}, {values.max():.6g}], outside the device's "
+                f"block {name} spans [{float(lowest):.6g}, {float(highest):.6g}], outside the device's "
                 f"[{low:.6g}, {high:.6g}]; scale it down or put a clipping stage in the write chain"
             )
+
+
+def _all_finite(array: Array) -> bool:
+    if isinstance(array, np.ndarray):
+        return bool(np.isfinite(array).all())
+    xp = namespace(array)
+    return bool(xp.all(xp.isfinite(array)))
 
 
 class Device(ABC):
@@ -282,6 +294,28 @@ class Device(ABC):
     def adjust(self, pulses: Parameters) -> Parameters:
         """Open-loop parameter updates (capability `adjust`): signed pulse counts in, read-back parameters out."""
         raise CapabilityError(f"{type(self).__name__} cannot be adjusted by pulses (capability adjust)")
+
+    def form_credit(
+        self, free: Plan, probe: Callable[[Relaxation], CreditProbe], *, noise: NoisePath | PhysicalNoise
+    ) -> tuple[Relaxation, Parameters]:
+        """Credit formed on the device, from states that stay there (capability `capture_credit`).
+
+        The free plan's last phase is recorded (if it records) on the device; `probe` is told its final state and says
+        what else to run; the sums come back. What is interrupted is done again from the free phase on, so that `probe`
+        may be asked twice.
+
+        Args:
+            free: what is deployed.
+            probe: the probe, from the free relaxation, which holds no states.
+            noise: as for `relax`.
+
+        Returns:
+            The free relaxation without its states, and the analog blocks of the credit, see `CreditProbe`.
+
+        Raises:
+            InputError, CapabilityError: as `relax`.
+        """
+        raise CapabilityError(f"{type(self).__name__} cannot form credit by itself (capability capture_credit)")
 
     @property
     def model(self) -> Substrate:

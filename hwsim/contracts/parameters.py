@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import final
+from typing import TypeVar, final
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from .errors import InputError
 
 READOUT = "readout."
 """Prefix of the blocks that belong to the digital head and never reach the analog hardware."""
+
+
+_Self = TypeVar("_Self", bound="Parameters")
 
 
 @final
@@ -30,13 +33,25 @@ class Parameters(Mapping[str, Array]):
         InputError: a frozen name is not a block, or two operands have different blocks.
     """
 
-    __slots__ = ("_arrays", "frozen")
+    __slots__ = ("_analog", "_arrays", "frozen")
 
     def __init__(self, arrays: Mapping[str, Array], *, frozen: Iterable[str] = ()) -> None:
         self._arrays = {name: _read_only(array) for name, array in arrays.items()}
+        self._analog: Parameters | None = None
         self.frozen = frozenset(frozen)
-        if unknown := self.frozen - self._arrays.keys():
+        if self.frozen and (unknown := self.frozen - self._arrays.keys()):
             raise InputError(f"cannot freeze {sorted(unknown)}: the blocks are {sorted(self._arrays)}")
+
+    @classmethod
+    def owning(cls: type[_Self], arrays: Mapping[str, Array], *, frozen: Iterable[str] = ()) -> _Self:
+        """Parameters that take arrays over instead of copying them: for results that nobody else holds.
+
+        NumPy arrays become read-only where they are; views of other arrays are copied all the same.
+        """
+        for array in arrays.values():
+            if isinstance(array, np.ndarray) and array.base is None:
+                array.flags.writeable = False
+        return cls(arrays, frozen=frozen)
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
@@ -53,19 +68,17 @@ class Parameters(Mapping[str, Array]):
 
     def map(self, function: Callable[[Array], Array]) -> Parameters:
         """`function` of every block; what it returns is taken over, not copied."""
-        return self._taking_over({name: function(array) for name, array in self.items()})
+        return self._taking_over({name: function(array) for name, array in self._arrays.items()})
 
     def zip(self, other: Parameters, function: Callable[[Array, Array], Array]) -> Parameters:
         """`function(mine, theirs)` block by block, taken over; both sides must have the same blocks."""
-        if self.keys() != other.keys():
+        if self._arrays.keys() != other._arrays.keys():
             raise InputError(f"blocks differ: {sorted(self)} against {sorted(other)}")
-        return self._taking_over({name: function(array, other[name]) for name, array in self.items()})
+        theirs = other._arrays
+        return self._taking_over({name: function(array, theirs[name]) for name, array in self._arrays.items()})
 
     def _taking_over(self, arrays: Mapping[str, Array]) -> Parameters:
-        for array in arrays.values():
-            if isinstance(array, np.ndarray) and array.base is None:
-                array.flags.writeable = False  # nobody else holds the result of arithmetic: no copy is needed
-        return Parameters(arrays, frozen=self.frozen)
+        return Parameters.owning(arrays, frozen=self.frozen)
 
     def __add__(self, other: Parameters) -> Parameters:
         return self.zip(other, lambda a, b: a + b)
@@ -99,7 +112,11 @@ class Parameters(Mapping[str, Array]):
     @property
     def analog(self) -> Parameters:
         """The blocks that the hardware holds."""
-        return self._select(lambda name: not name.startswith(READOUT))
+        if self._analog is None:  # asked for in every step of a rule, and always the same
+            if not any(name.startswith(READOUT) for name in self._arrays):
+                return self
+            self._analog = self._select(lambda name: not name.startswith(READOUT))
+        return self._analog
 
     @property
     def readout(self) -> Parameters:
@@ -107,7 +124,7 @@ class Parameters(Mapping[str, Array]):
         return self._select(lambda name: name.startswith(READOUT))
 
     def _select(self, keep: Callable[[str], bool]) -> Parameters:
-        kept = {name: array for name, array in self.items() if keep(name)}
+        kept = {name: array for name, array in self._arrays.items() if keep(name)}
         return Parameters(kept, frozen=self.frozen & kept.keys())
 
     def dot(self, other: Parameters) -> float:
@@ -133,9 +150,10 @@ def cosine(a: Parameters, b: Parameters) -> float:
 
 
 def _read_only(array: Array) -> Array:
-    if not isinstance(array, np.ndarray | np.generic | float | int):
-        return array
-    if isinstance(array, np.ndarray) and not array.flags.writeable and array.base is None:
+    if isinstance(array, np.ndarray):
+        if array.base is None and not array.flags.writeable:
+            return array
+    elif not isinstance(array, np.generic | float | int):
         return array
     held = np.array(array, copy=True)
     held.flags.writeable = False

@@ -166,7 +166,11 @@ class Plan:
 
 
 def _is_complex(*arrays: Array | None) -> bool:
-    return any(array is not None and "complex" in str(array.dtype) for array in arrays)
+    return any(array is not None and _complex_type(array.dtype) for array in arrays)
+
+
+def _complex_type(dtype: object) -> bool:
+    return dtype.kind == "c" if isinstance(dtype, np.dtype) else "complex" in str(dtype)
 
 
 class Outcome(enum.IntEnum):

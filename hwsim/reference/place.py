@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 
 import numpy as np
 
-from hwsim.contracts.arrays import Array
+from hwsim.contracts.arrays import Array, host
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.task import Batch
@@ -63,7 +63,7 @@ class Place:
 
     def array(self, values: Array) -> Array:
         """Values here: real numbers in float64, whole ones as they are."""
-        held = np.asarray(values)
+        held = host(values)
         held = held.astype(np.float64, copy=False) if held.dtype.kind == "f" else held
         if self.torch is None:
             return held

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.task import Batch
 
+from .shipped import shipped
 from .softmax import Classification
 
 HELD_OUT = 797
@@ -36,9 +37,8 @@ class Digits(Classification):
 
     @cached_property
     def _data(self) -> tuple[Float[Array, "S 64"], Int[Array, " S"]]:
-        from sklearn.datasets import load_digits
-
-        pixels, labels = load_digits(return_X_y=True)
+        table = shipped("digits.csv.gz")
+        pixels, labels = table[:, :-1], table[:, -1]
         order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
         return (pixels[order] / 8.0 - 1.0, labels[order].astype(np.int64))
 

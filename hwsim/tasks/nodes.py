@@ -15,6 +15,8 @@ from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.task import Batch, Task
 
+from .shipped import shipped
+
 HELD_OUT = 50
 """Flowers held out of 150: one of them is 2 % of accuracy."""
 _SPLIT_SEED = 0
@@ -85,7 +87,7 @@ class NodeTask(Task):
         return Parameters({})
 
     def _error(self, z: Float[Array, "B N"], targets: Float[Array, "B K"]) -> Float[Array, "B K"]:
-        return self.prediction(z) - namespace(z).asarray(targets, dtype=z.dtype)
+        return self.prediction(z) - namespace(z).asarray(targets, dtype=z.dtype, device=z.device)
 
     def _reader(self, z: Array) -> Float[Array, "N K"]:
         """+1 at plus_k, -1 at minus_k."""
@@ -145,9 +147,8 @@ class Iris(NodeTask):
 
     @cached_property
     def _data(self) -> tuple[Float[Array, "S M"], Float[Array, "S K"]]:
-        from sklearn.datasets import load_iris
-
-        measured, kind = load_iris(return_X_y=True)
+        table = shipped("iris.csv", header=1)
+        measured, kind = table[:, :-1], table[:, -1].astype(np.int64)
         order = np.random.default_rng(_SPLIT_SEED).permutation(len(kind))
         measured, kind = measured[order], kind[order]
         trained = measured[HELD_OUT:]

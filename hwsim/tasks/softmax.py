@@ -63,5 +63,6 @@ class Classification(Task):
         xp = namespace(z)
         logits = self.logits(z, theta)
         odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
-        hit = xp.astype(xp.arange(self.classes)[None, :] == targets[:, None], z.dtype)
+        classes = xp.arange(self.classes, device=z.device)
+        hit = xp.astype(classes[None, :] == targets[:, None], z.dtype)
         return (odds / xp.sum(odds, axis=1, keepdims=True) - hit) / len(targets)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from hwsim.contracts.device import Device
 
-from . import device_batch, device_complex, device_program, device_settle, device_transpose
+from . import device_batch, device_capture, device_complex, device_program, device_settle, device_transpose
 from .bench import Bench
 from .laws import run_laws
 
@@ -37,6 +37,7 @@ _LAWS: tuple[Callable[[Bench], None], ...] = (
     device_transpose.the_model_backwards,
     device_transpose.feedback,
     device_program.no_start_is_ignored_backwards,
+    device_capture.formed_credit,
     device_complex.real_and_conjugate,
     device_complex.put_in,
     device_complex.analytic,
@@ -70,6 +71,7 @@ def check_device(make_device: Callable[[], Device], *, seed: int = 0) -> None:
                     of the `model` continued (`complex`)
         feedback    blocks of a feedback array act backwards and not forwards, those that they mirror forwards alone;
                     where both hold the same the response is the transpose
+        capture     credit formed on the device is that of the recordings (`capture_credit`)
         lanes       order and borders of a batch change nothing but rounding; Carry follows the last fresh plan; save
                     and restore give it back; random starts have their spread
         noise       the same address, the same bits (`replayable_noise`); another, other noise where there is any; twins

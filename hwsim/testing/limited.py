@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import final
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array
+from hwsim.contracts.capture import CreditProbe
 from hwsim.contracts.device import Capability, Device, DeviceSpec
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.needs import Cost
@@ -87,6 +88,13 @@ class LimitedDevice(WrappedDevice):
             self._spec.require({Capability.PLAYBACK}, "relax_transpose(at=[steps + 1, B, N])")
         self._spec.check_plan(plan)
         return self._device.relax_transpose(at, self._unshared(plan), noise=self._own(noise))
+
+    def form_credit(
+        self, free: Plan, probe: Callable[[Relaxation], CreditProbe], *, noise: NoisePath | PhysicalNoise
+    ) -> tuple[Relaxation, Parameters]:
+        self._spec.require({Capability.CAPTURE_CREDIT}, "Device.form_credit")
+        self._spec.check_plan(free)
+        return self._device.form_credit(free, probe, noise=self._own(noise))
 
     def _own(self, noise: NoisePath | PhysicalNoise) -> NoisePath | PhysicalNoise:
         return noise if Capability.REPLAYABLE_NOISE in self._spec.capabilities else PHYSICAL

@@ -61,8 +61,8 @@ def check_substrate(make_substrate: Callable[[], Substrate], *, seed: int = 0, s
         says        units and inputs are positive whole numbers, ranges hold (lowest, highest), scale is a Scale or
                     None, rails are two [N] with low <= high or None
         tangent     J v = (F(z + h v) - F(z - h v)) / 2 h
-        cotangent   <a, J v> = <J^T a, v>;     jacobian: J[b] v[b] = tangent
-        leading     field, tangent and cotangent over leading axes are the stack of their slices
+        cotangent   <a, J v> = <J^T a, v>;     jacobian: J[b] v[b] = tangent, and jacobian_diagonal holds J[b]_ii
+        leading     field, tangent, cotangent and jacobian_diagonal over leading axes are the stack of their slices
         credit      <credit(post), d> = d/ds <post, F(z, x; theta + s d)>, block by block; per_sample is that of each
                     sample alone; over leading axes it is the sum over time
         influence   for the blocks it speaks of, with G = sum_b (post gain) (x) pre: <G, credit(p)> =
@@ -197,6 +197,12 @@ def _jacobian(point: _Point) -> None:
     expected = s.tangent(v, point.z, point.x, point.theta)
     found = np.einsum("bij,bj->bi", s.jacobian(point.z, point.x, point.theta), v)
     close("jacobian holds the matrices of tangent, J[b] v[b]", found, expected, ROUNDING * largest(expected))
+    _, states = _over_time(point, 28)
+    diagonals = np.stack([np.linalg.diagonal(s.jacobian(z, point.x, point.theta)) for z in states])
+    law = "jacobian_diagonal is the diagonal of jacobian, also over leading axes"
+    near = ROUNDING * (1 + largest(diagonals))
+    close(law, s.jacobian_diagonal(states[0], point.x, point.theta), diagonals[0], near)
+    close(law, s.jacobian_diagonal(states, point.x, point.theta), diagonals, near)
 
 
 def _credit(point: _Point) -> None:
@@ -358,6 +364,7 @@ def _answers(point: _Point, xp: ModuleType | None = None) -> Mapping[str, Array]
         "tangent": s.tangent(v, z, x, theta),
         "cotangent": s.cotangent(v, z, x, theta),
         "jacobian": s.jacobian(z, x, theta),
+        "jacobian_diagonal": s.jacobian_diagonal(states, x, theta),
     }
     answers |= {f"credit of block {name}": block for name, block in s.credit(posts, states, x, theta).items()}
     each = s.credit(post, z, x, theta, per_sample=True)

@@ -2,15 +2,19 @@
 
 from .checkpoint import load_state, save_state
 from .constraints import MonotoneDEQ, RowBound, SpectralBound, SymmetricBound
-from .optimiser import Adam, AdamState
+from .optimiser import SGD, Adam, AdamState, Optimiser
+from .placed import Placed
 from .trainer import Trainer, TrainingState
 from .writing import OpenLoopPulses, Reprogram, Writer
 
 __all__ = [
+    "SGD",
     "Adam",
     "AdamState",
     "MonotoneDEQ",
     "OpenLoopPulses",
+    "Optimiser",
+    "Placed",
     "Reprogram",
     "RowBound",
     "SpectralBound",

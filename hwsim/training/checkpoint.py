@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hwsim.contracts.arrays import host
 from hwsim.contracts.errors import ResumeError
 from hwsim.contracts.needs import Cost
 from hwsim.contracts.parameters import Parameters
@@ -43,7 +44,12 @@ def save_state(path: Path, state: TrainingState, notes: dict[str, Any]) -> None:
     }
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, header=np.array(json.dumps(header)), allow_pickle=False, **arrays)
+        np.savez(
+            file,
+            header=np.array(json.dumps(header)),
+            allow_pickle=False,
+            **{name: host(array) for name, array in arrays.items()},
+        )
     os.replace(partial, path)
 
 
@@ -65,12 +71,13 @@ def load_state(path: Path) -> tuple[TrainingState, dict[str, Any]]:
         # a state without a constraint, and any saved before there were some, has no free parameters
         free_frozen = header.get("free_frozen")
         moved = frozen if free_frozen is None else free_frozen
+        first, second = group("first/"), group("second/")
         state = TrainingState(
             step=header["step"],
             theta=Parameters(group("theta/"), frozen=frozen),
             moments=AdamState(
-                first=Parameters(group("first/"), frozen=moved),
-                second=Parameters(group("second/"), frozen=moved),
+                first=Parameters(first, frozen=first.keys() & moved),  # an optimiser without memory has no blocks
+                second=Parameters(second, frozen=second.keys() & moved),
                 count=header["count"],
             ),
             device=group("device/"),

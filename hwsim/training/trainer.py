@@ -19,7 +19,7 @@ from hwsim.contracts.rule import Estimate, LearningRule, require, settle_free
 from hwsim.contracts.task import Task
 from hwsim.contracts.threads import one_blas_thread
 
-from .optimiser import Adam, AdamState
+from .optimiser import AdamState, Optimiser
 from .writing import Reprogram, Writer, require_writer
 
 
@@ -78,7 +78,7 @@ class Trainer:
     device: Device
     rule: LearningRule
     task: Task
-    optimiser: Adam
+    optimiser: Optimiser
     batch_size: int
     seed: int
     noise: NoisePath

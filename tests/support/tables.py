@@ -16,10 +16,12 @@ from hwsim.devices import (
     PRESETS,
     SIMULATED,
     Preset,
+    Recordings,
     SeparateFeedback,
     SimulatedDevice,
     Stepwise,
     ThermalNoise,
+    TorchEngine,
 )
 from hwsim.devices.imperfections import (
     DAC,
@@ -111,6 +113,11 @@ DEVICES: dict[str, Callable[[Substrate], Device]] = {
     "float32": partial(simulated, dtype=np.float32),
     "stepwise": lambda substrate: simulated(substrate, engine=Stepwise()),
     "stepwise float32": lambda substrate: simulated(substrate, engine=Stepwise(), dtype=np.float32),
+    "torch": lambda substrate: simulated(substrate, engine=TorchEngine()),
+    "torch, noisy float32": lambda substrate: simulated(
+        substrate, engine=TorchEngine(), imperfections=[CONVERTER, NOISE], dtype=np.float32
+    ),
+    "on disk": partial(simulated, recordings=Recordings(most_bytes=0)),
     "noisy": partial(simulated, imperfections=[NOISE]),
     "noisy float32": partial(simulated, imperfections=[NOISE], dtype=np.float32),
     "converter": partial(simulated, imperfections=[CONVERTER]),
