@@ -16,6 +16,8 @@ def main(wheel: str) -> None:
     top_level = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
     assert top_level == {"hwsim"}, f"the wheel would install {sorted(top_level)}"
     assert "hwsim/py.typed" in names
+    firmware = {f"hwsim/{file.relative_to(ROOT)}" for file in (ROOT / "devices/board/firmware").rglob("*.*")}
+    assert firmware <= set(names), f"the wheel lacks {sorted(firmware - set(names))}"
 
     for package in PROJECT["tool"]["setuptools"]["packages"]:
         file = Path(str(importlib.import_module(package).__file__))

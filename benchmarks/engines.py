@@ -1,11 +1,11 @@
-"""The engines that run the job: hwsim, and the loop that a good engineer would write in NumPy (torch: torch_loop)."""
+"""The engines that run the job: hwsim, and the loop that a good engineer would write in NumPy."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,27 +24,36 @@ BLOCK = 2**16
 class Engine(ABC):
     """A job, ready to run on a number of threads, with everything allocated that can be allocated before."""
 
-    name: str
+    name: ClassVar[str]
+    threaded: ClassVar[bool] = True
+    """Whether its number of threads can be chosen; otherwise it takes what it wants."""
+    every: ClassVar[int] = 1
+    """Steps between two states of its trajectory."""
 
     def __init__(self, job: Job, threads: int) -> None:
         self.job, self.threads = job, threads
 
+    @classmethod
+    def serves(cls, job: Job) -> bool:
+        """Whether it can run such a job at all."""
+        return True
+
     @property
     def label(self) -> str:
         """Name and number of threads."""
-        return f"{self.name} {self.threads}t"
+        return f"{self.name} {self.threads}t" if self.threaded else self.name
 
-    @abstractmethod
     def settings(self) -> AbstractContextManager[object]:
         """What holds while it runs."""
+        return nullcontext()
 
     @abstractmethod
     def relax(self) -> States:
-        """Settle once under fresh noise: z_T [B, N], good until the next call."""
+        """Settle once under fresh noise: z_T [rows, N], good until the next call."""
 
     @abstractmethod
     def trajectory(self) -> States:
-        """z_0 .. z_T, [T + 1, B, N]."""
+        """z_0, z_every, .. z_T, [T / every + 1, rows, N]."""
 
     def close(self) -> None:
         """Let go of threads."""
@@ -68,10 +77,7 @@ class Hwsim(Engine):
         )
         self._device.program(job.theta)
         self._noise = NoisePath(seed=SEED)
-        self._plan = self._plan_for(Phase(steps=job.steps))
-
-    def settings(self) -> AbstractContextManager[object]:
-        return nullcontext()  # it sees to its threads itself
+        self._plan = self._plan_for()
 
     def relax(self) -> States:
         self._noise = self._noise.at_step(self._noise.step + 1)
@@ -79,14 +85,16 @@ class Hwsim(Engine):
         return run.final
 
     def trajectory(self) -> States:
-        (run,) = self._device.relax(self._plan_for(Phase(steps=self.job.steps, record=1)), noise=self._noise)
+        (run,) = self._device.relax(self._plan_for(record=1), noise=self._noise)
         return run.recorded
 
     def close(self) -> None:
         self._device.close()
 
-    def _plan_for(self, phase: Phase) -> Plan:
-        return Plan(inputs=self.job.inputs, ids=np.arange(self.job.lanes), phases=(phase,))
+    def _plan_for(self, record: int = 0) -> Plan:
+        job = self.job
+        phase = Phase(steps=job.steps, displace=job.start if job.twins else None, record=record)
+        return Plan(inputs=job.inputs, ids=np.tile(np.arange(job.lanes), job.copies), phases=(phase,))
 
 
 @final
@@ -103,9 +111,9 @@ class Numpy(Engine):
         eps = np.dtype(job.dtype).type(job.step_size)
         self._w, self._u = (eps * np.ascontiguousarray(job.theta[name].T) for name in ("W", "U"))
         self._b, self._leak = eps * job.theta["b"], 1 - eps
-        shape = (job.lanes, job.units)
+        shape = (job.rows, job.units)
         self._z, self._rate, self._total, self._drive = (np.empty(shape, job.dtype) for _ in range(4))
-        self._noise = np.empty((noise_block(job), *shape), job.dtype)
+        self._noise = np.empty((noise_block(job), job.lanes, job.units), job.dtype)
         self._amplitude = np.dtype(job.dtype).type(job.amplitude)
         self._draw = np.random.default_rng(SEED)
 
@@ -127,7 +135,7 @@ class Numpy(Engine):
         return np.stack(states)
 
     def _begin(self) -> None:
-        self._z[:] = 0.0
+        self._z[:] = self.job.start
         np.matmul(self.job.inputs, self._u, out=self._drive)
         self._drive += self._b
 
@@ -136,18 +144,15 @@ class Numpy(Engine):
         np.matmul(self._rate, self._w, out=self._total)
         self._z *= self._leak
         self._z += self._total
-        self._z += self._push(step)
-
-    def _push(self, step: int) -> States:
-        """What a step adds beside W r: the input term, and the noise where there is any."""
+        self._z += self._drive
         if not self.job.sigma:
-            return self._drive
+            return
         index = step % len(self._noise)
         if index == 0:
             self._draw.standard_normal(out=self._noise, dtype=self._noise.dtype)
             self._noise *= self._amplitude
-            self._noise += self._drive
-        return self._noise[index]
+        pairs = self._z.reshape(self.job.copies, self.job.lanes, self.job.units)
+        pairs += self._noise[index]
 
 
 def noise_block(job: Job) -> int:

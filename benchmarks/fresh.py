@@ -1,38 +1,34 @@
-"""What a fresh process of `first_call` runs: a few relaxations with one engine, `python -m benchmarks.fresh ENGINE`.
+"""What a fresh process of `first_call` runs: `python -m benchmarks.fresh ENGINE N B`, a few relaxations.
 
-Prints JSON: seconds of the first call and of the fastest of the following ones.
+Prints JSON: seconds of the first call, of the fastest of the following ones, and MiB of memory at its peak.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 
-from .engines import Engine, Hwsim, Numpy
 from .job import NOISE, Job
+from .peers import installed
+
+CALLS = 6
 
 
-def main(name: str) -> None:
+def main(name: str, units: int, lanes: int) -> None:
     """Settle six times."""
-    engine = _engine(name)
+    (kind,) = installed((name,)).kinds
+    engine = kind(Job(units=units, lanes=lanes, sigma=NOISE), 1)
     seconds = []
     with engine.settings():
-        for _ in range(6):
+        for _ in range(CALLS):
             begin = time.perf_counter()
             engine.relax()
             seconds.append(time.perf_counter() - begin)
-    print(json.dumps({"first": seconds[0], "steady": min(seconds[1:])}))
-
-
-def _engine(name: str) -> Engine:
-    job = Job(units=64, lanes=64, steps=30, sigma=NOISE)
-    if name == "torch":
-        from .torch_loop import Torch  # here, so that the others do not pay for importing it
-
-        return Torch(job, 1)
-    return {"hwsim": Hwsim, "numpy": Numpy}[name](job, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    print(json.dumps({"first": seconds[0], "steady": min(seconds[1:]), "peak": peak}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

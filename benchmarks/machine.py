@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("hwsim", "numba", "numpy", "scipy", "torch")
+PACKAGES = ("hwsim", "numba", "numpy", "scipy", "torch", "jax", "jaxlib", "diffrax", "torchsde")
+"""Those of them that are installed are named."""
 IDLE = 0.3
 """Load average below which the machine counts as this benchmark's own."""
 
@@ -21,7 +22,7 @@ def describe() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
         "load_before": load(),
     }
 
@@ -39,6 +40,13 @@ def headline(described: dict[str, Any]) -> str:
 def load() -> float | None:
     """Processes that wanted a core over the last minute; None where the system does not tell."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -14,6 +14,11 @@ SHORTEST = 3e-3
 """Seconds that one sample lasts at least; shorter calls are repeated within it."""
 PATIENCE = 0.3
 """Seconds that the samples of an optional contender may take on average."""
+LAGGING, FEWEST, LONG, HOPELESS = 8.0, 3, 1.0, 30.0
+"""Under a budget: how many times slower than the fastest one is lagging, the fewest rounds, and the seconds from which
+one round (without an untimed call) will do. And how many times slower than the fastest an optional one is given up."""
+PATIENT = 60.0
+"""Seconds from which a first call is not followed by another one just to know how long it takes."""
 NAP, NAPS, ASLEEP = 0.005, 100, 0.1
 """Before a sample: seconds of one nap, the most naps, and the share of a nap in CPU time below which all threads
 count as asleep. Idle threads of OpenBLAS go on spinning for 0.1 s."""
@@ -57,10 +62,12 @@ class Timing:
     Args:
         wall: as the clock on the wall tells.
         cpu: as the process was charged, all threads together: what other programs take is not in it.
+        first: the very first call, which may compile.
     """
 
     wall: tuple[float, ...]
     cpu: tuple[float, ...]
+    first: float = 0.0
 
     @property
     def median(self) -> float:
@@ -78,11 +85,11 @@ class Timing:
         return statistics.median(self.cpu)
 
     def over(self, other: Timing) -> Ratio:
-        """This time in units of the other's, taken in the same rounds."""
+        """This time in units of the other's, taken in the same rounds, as far as both took part."""
         return Ratio(
-            wall=statistics.median(a / b for a, b in zip(self.wall, other.wall, strict=True)),
+            wall=statistics.median(a / b for a, b in zip(self.wall, other.wall, strict=False)),
             minima=self.minimum / other.minimum,
-            cpu=statistics.median(a / b for a, b in zip(self.cpu, other.cpu, strict=True)),
+            cpu=statistics.median(a / b for a, b in zip(self.cpu, other.cpu, strict=False)),
         )
 
     def to_json(self) -> dict[str, float | int]:
@@ -91,50 +98,85 @@ class Timing:
             "median_ms": 1e3 * self.median,
             "minimum_ms": 1e3 * self.minimum,
             "cpu_median_ms": 1e3 * self.cpu_median,
+            "first_s": self.first,
             "rounds": len(self.wall),
         }
 
 
-def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Timing]:
+def interleaved(contenders: Mapping[str, Contender], rounds: int, *, budget: float | None = None) -> dict[str, Timing]:
     """Time all contenders once in every round, each round beginning with another one.
 
     Before each sample stands a pause until the predecessor's threads are asleep, and one untimed call, so that the
     contender finds its own data in the caches and its own threads awake. The garbage collector rests.
 
+    Args:
+        contenders: what is timed.
+        rounds: samples of each.
+        budget: seconds that all rounds together should take: fewer rounds then, and fewest for who is `LAGGING`, but
+            never less than `FEWEST` (one of a call that takes seconds).
+
     An optional contender that takes longer than `PATIENCE` is given up and missing from the result: on a busy machine,
     threads that wait for each other by spinning can take a thousand times as long as they need.
     """
-    calls = {name: _calls_per_sample(contender) for name, contender in contenders.items()}
+    firsts, lasting = {}, {}
+    for name, contender in contenders.items():
+        firsts[name], lasting[name] = _tried(contender)
+    calls = {name: max(1, math.ceil(SHORTEST / lasting[name])) for name in contenders}
+    planned = _rounds(lasting, calls, rounds, budget)
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
-    going = list(contenders)
+    given_up: set[str] = set()
     with _no_garbage_collection():
-        for turn in range(rounds):
-            first = turn % len(going)
+        for turn in range(max(planned.values(), default=0)):
+            going = [name for name in contenders if turn < planned[name] and name not in given_up]
+            first = turn % max(1, len(going))
             for name in going[first:] + going[:first]:
-                samples[name].append(_sample(contenders[name], calls[name]))
-            spent = {name: calls[name] * sum(wall for wall, _ in samples[name]) for name in going}
-            going = [name for name in going if not contenders[name].optional or spent[name] < PATIENCE * rounds]
+                samples[name].append(_sample(contenders[name], calls[name], lasting[name]))
+                fastest = min(lasting.values())
+                mean = statistics.fmean(wall for wall, _ in samples[name])
+                if contenders[name].optional and calls[name] * mean > max(PATIENCE, HOPELESS * fastest):
+                    given_up.add(name)
     return {
-        name: Timing(wall=tuple(wall for wall, _ in samples[name]), cpu=tuple(cpu for _, cpu in samples[name]))
-        for name in contenders
-        if len(samples[name]) == rounds
+        name: Timing(wall=tuple(wall for wall, _ in taken), cpu=tuple(cpu for _, cpu in taken), first=firsts[name])
+        for name, taken in samples.items()
+        if name not in given_up
     }
 
 
-def _calls_per_sample(contender: Contender) -> int:
-    """How often to call within a sample. The first of these calls may compile, and does not count."""
+def _tried(contender: Contender) -> tuple[float, float]:
+    """Seconds of the first call, which may compile, and of a later one."""
     with contender.settings():
-        contender.call()
+        first, _ = _timed(contender.call, 1)
+        if first > PATIENT:
+            return first, first
         seconds, _ = _timed(contender.call, 1)
         if seconds < SHORTEST:
             seconds = min(_timed(contender.call, 1)[0] for _ in range(3))
-    return max(1, math.ceil(SHORTEST / seconds))
+    return first, seconds
 
 
-def _sample(contender: Contender, calls: int) -> tuple[float, float]:
+def _rounds(
+    lasting: Mapping[str, float], calls: Mapping[str, int], rounds: int, budget: float | None
+) -> dict[str, int]:
+    """Rounds of each contender."""
+    if budget is None:
+        return dict.fromkeys(lasting, rounds)
+    fastest = min(lasting.values(), default=0.0)
+    fewest = {name: 1 if seconds > LONG else FEWEST for name, seconds in lasting.items()}
+    slow = {name for name, seconds in lasting.items() if seconds > LAGGING * fastest and seconds > SHORTEST}
+    cost = {name: (calls[name] + 1) * seconds + NAP for name, seconds in lasting.items()}
+    rest = budget - sum(fewest[name] * cost[name] for name in slow)
+    each = sum(cost[name] for name in lasting if name not in slow)
+    fit = int(rest / each) if each else 0
+    return {
+        name: min(rounds, fewest[name]) if name in slow else min(rounds, max(fewest[name], fit)) for name in lasting
+    }
+
+
+def _sample(contender: Contender, calls: int, lasting: float) -> tuple[float, float]:
     with contender.settings():
         _until_idle()
-        contender.call()
+        if lasting < LONG:
+            contender.call()
         wall, cpu = _timed(contender.call, calls)
     return wall / calls, cpu / calls
 

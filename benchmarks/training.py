@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -33,6 +35,12 @@ from .job import GAIN, NOISE, SEED, STEP_SIZE
 from .timing import Contender, Ratio, Timing, interleaved
 
 UNITS, LANES, STEPS = 64, 64, 30
+GROWTH, GROWTH_FULL = (16, 64, 256), (16, 64, 256, 1024)
+"""N over which the cost of a step is followed."""
+DIRECT = 64
+"""N up to which the equilibrium adjoint, which factorises J of every sample, is timed."""
+BUDGET = 12.0
+"""Seconds for the rounds of one N."""
 WARMUP = 20
 """Updates before the clock starts, so that the step timed is one of a run and not its first."""
 LONGEST = 10.0
@@ -72,17 +80,54 @@ def measure(rounds: int, *, dtype: str = "float32", sigma: float = NOISE) -> Ans
     return Answer(rows=rows, sheets=[sheet], bars=bars)
 
 
-def contenders(task: Classification, dtype: str, sigma: float) -> dict[str, Contender]:
+def growth(rounds: int, *, full: bool = False, dtype: str = "float32", sigma: float = NOISE) -> Answer:
+    """Every rule's step on digits in units of one free relaxation, from N = 16 on, and how it grows with N."""
+    sizes = GROWTH_FULL if full else GROWTH
+    timings = {}
+    for units in sizes:
+        print(f"  N = {units}", file=sys.stderr, flush=True)
+        task = Digits(units=units)
+        rules = {name: rule for name, rule in RULES.items() if units <= DIRECT or name != "equilibrium adjoint"}
+        timings[units] = interleaved(contenders(task, dtype, sigma, rules), rounds, budget=BUDGET)
+    sheet = Sheet(
+        f"Training step against N, free relaxations by minima: B = {LANES}, T = {STEPS}, {dtype}, digits, one thread",
+        f"growth: p of time ~ N^p, fitted over the two largest N. {FREE}: ms.",
+        *("step of", *(f"N = {units}" for units in sizes), "growth"),
+    )
+    rows = []
+    for name in (FREE, *RULES):
+        own = {units: found[name].minimum for units, found in timings.items() if name in found}
+        cells = {
+            units: times(own[units] / timings[units][FREE].minimum) if name != FREE else f"{1e3 * own[units]:.3g} ms"
+            for units in own
+        }
+        exponent = growth_exponent(own)
+        sheet.add(name, *(cells.get(units, "") for units in sizes), "" if exponent is None else f"{exponent:.2f}")
+        rows.append({"step_of": name, "minimum_s": {str(units): one for units, one in own.items()}, "growth": exponent})
+    return Answer(rows=rows, sheets=[sheet])
+
+
+def growth_exponent(seconds: dict[int, float]) -> float | None:
+    """p of seconds ~ N^p between the two largest N; None for fewer than two."""
+    if len(seconds) < 2:
+        return None
+    (small, before), (large, after) = sorted(seconds.items())[-2:]
+    return math.log(after / before) / math.log(large / small)
+
+
+def contenders(
+    task: Classification, dtype: str, sigma: float, rules: Mapping[str, LearningRule] = RULES
+) -> dict[str, Contender]:
     """The free relaxation and every rule's step, all under one BLAS thread, as the trainer has it."""
     found = {FREE: Contender(call=_relaxation(task, dtype, sigma), settings=one_blas_thread)}
-    for name, rule in RULES.items():
+    for name, rule in rules.items():
         found[name] = Contender(call=step_of(rule, task, dtype, sigma), settings=one_blas_thread)
     return found
 
 
 def step_of(rule: LearningRule, task: Classification, dtype: str, sigma: float) -> Callable[[], object]:
     """One `Trainer.advance` from the state that `WARMUP` of them reach, always the same one."""
-    network = LeakyNetwork.dense(UNITS, task.inputs)
+    network = LeakyNetwork.dense(task.units, task.inputs)
     trainer = Trainer(
         device=_device(network, dtype, sigma),
         rule=rule,
@@ -102,7 +147,7 @@ def step_of(rule: LearningRule, task: Classification, dtype: str, sigma: float) 
 
 
 def _relaxation(task: Classification, dtype: str, sigma: float) -> Callable[[], object]:
-    network = LeakyNetwork.dense(UNITS, task.inputs)
+    network = LeakyNetwork.dense(task.units, task.inputs)
     device = _device(network, dtype, sigma)
     device.program(network.initial(SEED, gain=GAIN, input_gain=1.0))
     batch = task.training_batch(0, LANES, SEED)

@@ -10,11 +10,15 @@ from typing import final
 
 from .audit_options import EPILOG as AUDITS_SHOWN
 from .audit_options import add_audit_options
+from .board_options import EPILOG as BOARDS_SHOWN
+from .board_options import add_board_options
 from .options import METHOD_NAMES, add_verdict_options
 from .rules_options import EPILOG, add_rules_options
 from .spice_options import CIRCUIT_FORMAT, add_spice_options
 from .study_options import EPILOG as STUDIES_LISTED
 from .study_options import add_study_options
+from .train_options import EPILOG as TRAININGS_SHOWN
+from .train_options import add_train_options
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -79,6 +83,23 @@ def _rules(options: argparse.Namespace) -> int:
     return run_rules(options)
 
 
+def _board(options: argparse.Namespace) -> int:
+    from .board import run_board
+
+    return run_board(options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .runner import Interrupted
+    from .train import run_train
+
+    try:
+        return run_train(options)
+    except Interrupted as interruption:
+        print(f"\nhwsim train: {interruption}", file=sys.stderr)
+        return INTERRUPTED
+
+
 def _study(options: argparse.Namespace) -> int:
     from .study import run_study
     from .verdict import Interrupted
@@ -114,6 +135,26 @@ COMMANDS = (
         epilog=EPILOG,
         add_options=add_rules_options,
         run=_rules,
+    ),
+    Command(
+        name="board",
+        summary="find, look at, test, emulate, watch, record or replay a board",
+        description="Boards are machines that answer hwsim's board protocol over a serial line, or emulate doing so.",
+        epilog=BOARDS_SHOWN,
+        add_options=add_board_options,
+        run=_board,
+    ),
+    Command(
+        name="train",
+        summary="train a board, or a simulated device, by one rule; save as it goes, go on where it stopped",
+        description=(
+            "Train on the digits by one rule, on a board that answers the board protocol (--device) or on a simulated "
+            "device, and evaluate the deployed loss as it goes. Writes settings.json, train.json and a checkpoint for "
+            "each seed."
+        ),
+        epilog=TRAININGS_SHOWN,
+        add_options=add_train_options,
+        run=_train,
     ),
     Command(
         name="verdict",

@@ -25,16 +25,17 @@ from hwsim.contracts.rule import LearningRule, require
 from hwsim.contracts.threads import one_blas_thread
 from hwsim.devices import ADC, Imperfection, SimulatedDevice, ThermalNoise
 from hwsim.devices.imperfections import Mismatch
+from hwsim.learning_rules.captured import CapturedFiniteHorizonEP
 from hwsim.substrates import LeakyNetwork
 from hwsim.tasks import Digits
-from hwsim.training import Adam, Trainer, TrainingState, load_state, save_state
+from hwsim.training import Adam, Trainer, load_state, save_state
 from hwsim.training.clipped import ClippedReprogram
 
 from .methods import EVALUATION
 from .progress import Progress, State
 from .rules import rule_named
 from .runner import Interrupted
-from .train_options import TrainSettings, train_settings
+from .train_options import Simulated, TrainSettings, train_settings
 
 GAIN = 0.5
 """Sd of the initial W, U and readout times the square root of their fan-in, as `hwsim verdict --task digits` has it."""
@@ -74,8 +75,8 @@ class Run:
             ResumeError: it did not.
         """
         try:
-            values = {each.name: notes[each.name] for each in fields(Run)}
-            told = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            told: dict[str, Any] = {each.name: notes[each.name] for each in fields(Run)}
+            told |= {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
             told["loss"] = tuple(math.nan if value is None else value for value in told["loss"])
             return Run(**told)
         except (KeyError, TypeError) as error:
@@ -123,7 +124,7 @@ def _label(seed: int) -> str:
 
 
 def _rule(settings: TrainSettings) -> LearningRule:
-    rule = rule_named(settings.rule)
+    rule = rule_named(settings.rule, {"finite_horizon_ep_captured": CapturedFiniteHorizonEP()})
     if settings.amplitude is not None:
         known: set[str] = {each.name for each in fields(rule)} if is_dataclass(rule) else set()
         own = known & {"nudge", "kick"}
@@ -136,31 +137,29 @@ def _rule(settings: TrainSettings) -> LearningRule:
 @contextlib.contextmanager
 def opened(settings: TrainSettings) -> Iterator[Callable[[int], contextlib.AbstractContextManager[Device]]]:
     """What opens the device of a seed: the board again and again, or a simulated chip of each seed's own."""
-    if settings.device is None:
-        yield lambda seed: simulated(settings, seed)
+    if settings.simulated is not None:
+        told = settings.simulated
+        yield lambda seed: simulated(told, seed)
         return
     from hwsim.devices.board import SerialBoard
 
-    url = settings.device
-    with SerialBoard(url, baud=settings.baud) as board:
+    with SerialBoard(settings.device or "", baud=settings.baud) as board:
         yield lambda seed: contextlib.nullcontext(board)
 
 
-def simulated(settings: TrainSettings, seed: int) -> SimulatedDevice:
+def simulated(told: Simulated, seed: int) -> SimulatedDevice:
     """The device that the options describe."""
-    assert settings.units is not None and settings.horizon is not None and settings.step_size is not None
-    assert settings.noise is not None and settings.adc_range is not None and settings.mismatch is not None
     imperfections: list[Imperfection] = []
-    if settings.mismatch > 0.0:
-        imperfections.append(Mismatch(gain=settings.mismatch, time_constant=settings.mismatch, log_normal=True))
-    if settings.noise > 0.0:
-        imperfections.append(ThermalNoise(settings.noise))
-    if settings.adc_bits is not None:
-        imperfections.append(ADC(settings.adc_bits, settings.adc_range))
+    if told.mismatch > 0.0:
+        imperfections.append(Mismatch(gain=told.mismatch, time_constant=told.mismatch, log_normal=True))
+    if told.noise > 0.0:
+        imperfections.append(ThermalNoise(told.noise))
+    if told.adc_bits is not None:
+        imperfections.append(ADC(told.adc_bits, told.adc_range))
     return SimulatedDevice(
-        LeakyNetwork.dense(settings.units, Digits(units=settings.units).inputs),
-        horizon=settings.horizon,
-        step_size=settings.step_size,
+        LeakyNetwork.dense(told.units, Digits(units=told.units).inputs),
+        horizon=told.horizon,
+        step_size=told.step_size,
         imperfections=imperfections,
         die_seed=seed,
         program_seed=seed,
@@ -224,13 +223,133 @@ def _one(
             if state.diverged or state.step >= settings.steps:
                 break
             if stopped():
-                save()
-                raise Interrupted(f"interrupted and saved in {out}; the same command with --resume goes on")
+                break
             state, _ = trainer.advance(state)
     except HwsimError as error:  # the board went away for good: nothing that was learned goes with it
         save()
-        raise type(error)(*error.args, **_told(error)) from error
+        raise HwsimError(
+            f"{error} (update {state.step} is saved in {out}; the same command with --resume goes on)"
+        ) from error
     run = replace(run, seconds=earlier + time.monotonic() - began, remarks=_remarks(device, run))
     save_state(checkpoint, state, run.to_json())
+    if not state.diverged and state.step < settings.steps:
+        raise Interrupted(f"interrupted and saved in {out}; the same command with --resume goes on")
     progress.update(_label(seed), state.step, state=State.DONE if run.diverged_at is None else State.DIVERGED)
     return run
+
+
+def trainer_of(device: Device, rule: LearningRule, task: Digits, seed: int, settings: TrainSettings) -> Trainer:
+    """What advances."""
+    return Trainer(
+        device=device,
+        rule=rule,
+        task=task,
+        optimiser=Adam(learning_rate=settings.learning_rate),
+        batch_size=settings.batch,
+        seed=seed,
+        noise=NoisePath(seed=seed),
+        writer=ClippedReprogram(),
+    )
+
+
+def initial(device: Device, task: Digits, seed: int) -> Parameters:
+    """Where training starts."""
+    network = LeakyNetwork.dense(device.spec.units, device.spec.inputs)
+    return network.initial(seed, gain=GAIN, input_gain=GAIN) | task.initial_readout(seed, GAIN)
+
+
+def evaluated(device: Device, task: Digits, theta: Parameters, seed: int, held_out: int | None) -> tuple[float, float]:
+    """The deployed loss and the accuracy on held-out samples."""
+    batch = task.validation if held_out is None else task.validation.take(slice(0, held_out))
+    held = device.program(theta)
+    plan = Plan(inputs=batch.inputs, ids=batch.ids, start=device.spec.start, phases=(Phase(steps=device.spec.horizon),))
+    with one_blas_thread():
+        (settled,) = device.relax(plan, noise=NoisePath(seed=seed, step=EVALUATION))
+        loss = float(task.loss(settled.final, batch.targets, held))
+        return loss, task.accuracy(settled.final, batch.targets, held)
+
+
+def _remarks(device: Device, run: Run) -> tuple[str, ...]:
+    """What the board had to say, in this sitting and in those before."""
+    from hwsim.devices.board import SerialBoard
+
+    new = device.remarks if isinstance(device, SerialBoard) else ()
+    return (*run.remarks, *(remark for remark in new if remark not in run.remarks))
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM let the update end and be saved; a second one does not wait."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _open_folder(out: Path, settings: TrainSettings, *, resume: bool, overwrite: bool) -> bool:
+    """Make the folder, or take up the one that is there. Returns whether there is something to resume."""
+    record, asked = out / "settings.json", settings.to_json()
+    try:
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+        if record.exists():
+            if resume:
+                _same_settings(record, asked)
+                return True
+            if not overwrite:
+                raise InputError(
+                    f"{out} already holds results; add --resume to go on with them, --overwrite to replace them, or "
+                    "give another --out"
+                )
+            shutil.rmtree(out / "runs")
+            (out / "runs").mkdir()
+            (out / "train.json").unlink(missing_ok=True)
+        elif resume:
+            print(f"hwsim train: nothing to resume in {out}; starting afresh", file=sys.stderr)
+        record.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write results to {out}: {error.strerror}; give another --out") from None
+    return False
+
+
+def _same_settings(record: Path, asked: dict[str, Any]) -> None:
+    try:
+        held = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResumeError(f"cannot read {record} ({error}); give another --out, or --overwrite") from None
+    # a board may come back on another port; that it is the same board is checked by its own name
+    ports = {"device", "baud"} if held.get("device") and asked["device"] else set()
+    changed = sorted(key for key in asked.keys() | held.keys() if key not in ports and asked.get(key) != held.get(key))
+    if changed:
+        differences = "; ".join(f"{key} was {held.get(key)}, is {asked.get(key)}" for key in changed)
+        raise ResumeError(
+            f"{record.parent} holds a run with other settings ({differences}); resume with the same command, or give "
+            "another --out"
+        )
+
+
+def _publish(document: str, runs: list[Run], out: Path, *, json_only: bool) -> None:
+    try:
+        (out / "train.json").write_text(document, encoding="utf-8")
+    except OSError as error:
+        raise HwsimError(f"cannot write {out / 'train.json'}: {error.strerror}; the runs are saved beside it") from None
+    if json_only:
+        sys.stdout.write(document)
+        return
+    for run in runs:
+        end = f"diverged at update {run.diverged_at}" if run.diverged_at is not None else f"update {run.step[-1]}"
+        print(
+            f"seed {run.seed}  {end}  L(z_T) {run.loss[-1]:.3f} nats  accuracy {run.accuracy[-1]:.1%}  "
+            f"{run.seconds:.0f} s"
+        )
+        for remark in run.remarks:
+            print(f"  {remark}")
+    print(f"Saved: {out / 'train.json'}")

@@ -33,6 +33,27 @@ The same command with --resume goes on where it was stopped, bit for bit; a seco
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """A simulated device, as `hwsim verdict` has it.
+
+    Args:
+        units, horizon, step_size: N, T, eps.
+        noise: thermal noise sigma, state units.
+        adc_bits, adc_range: of the readout converter; None bits for an ideal readout. Range in state units.
+        mismatch: relative sd of couplings and time constants; the seed of a run draws its chip.
+    """
+
+    units: int
+    horizon: int
+    step_size: float
+    noise: float
+    adc_bits: int | None
+    adc_range: float
+    mismatch: float
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """All that decides the numbers of a training run; two runs with the same settings give the same bits.
 
@@ -47,8 +68,7 @@ class TrainSettings:
         held_out: samples that are evaluated; None for all that are held out.
         device: URL of a board; None for a simulated device.
         baud: of the board's port.
-        units, horizon, step_size, noise, adc_bits, adc_range, mismatch: of the simulated device; None with a board,
-            which says of itself what it is.
+        simulated: the simulated device; None with a board, which says of itself what it is.
     """
 
     task: str
@@ -63,13 +83,7 @@ class TrainSettings:
     held_out: int | None
     device: str | None
     baud: int
-    units: int | None
-    horizon: int | None
-    step_size: float | None
-    noise: float | None
-    adc_bits: int | None
-    adc_range: float | None
-    mismatch: float | None
+    simulated: Simulated | None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -89,9 +103,7 @@ def train_settings(options: argparse.Namespace) -> TrainSettings:
     if options.device is not None and told:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in told)
         raise InputError(f"a board says of itself what it is: leave out {names} beside --device")
-    simulated = {
-        name: None if options.device is not None else given.get(name, DEFAULTS[name]) for name in SIMULATED_ONLY
-    }
+    simulated = Simulated(**{name: given.get(name, DEFAULTS[name]) for name in SIMULATED_ONLY})
     return TrainSettings(
         task=options.task,
         rule=options.rule,
@@ -105,7 +117,7 @@ def train_settings(options: argparse.Namespace) -> TrainSettings:
         held_out=options.held_out,
         device=options.device,
         baud=options.baud,
-        **simulated,
+        simulated=simulated if options.device is None else None,
     )
 
 

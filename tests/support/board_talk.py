@@ -81,7 +81,9 @@ class Talk:
     def open(self, *, lease_ms: int = 0, flags: int = 0) -> protocol.SessionOpened:
         """Open the session."""
         asked = protocol.OpenSession(lease_ms=lease_ms, flags=flags)
-        opened = protocol.SessionOpened.unpack(payload_of(self.answer(self.frame(Type.OPEN_SESSION, asked.pack(), seq=0))))
+        opened = protocol.SessionOpened.unpack(
+            payload_of(self.answer(self.frame(Type.OPEN_SESSION, asked.pack(), seq=0)))
+        )
         self.seq = opened.next_seq
         return opened
 
@@ -247,7 +249,8 @@ class Job:
         status = talk.finish()
         assert status.state == JobState.DONE, status
         result = talk.read(Slot.RESULT)
-        assert len(result) == status.result_length and zlib.crc32(result) == status.result_crc
+        assert len(result) == status.result_length
+        assert zlib.crc32(result) == status.result_crc
         return self.parsed(result, units, run)
 
     def parsed(self, result: bytes, units: int, run: Run) -> list[dict[str, np.ndarray]]:
