@@ -22,8 +22,7 @@ from hwsim.learning_rules.captured import CapturedFiniteHorizonEP
 from hwsim.tasks import Digits
 from hwsim.testing import RandomRegression, check_device
 from hwsim.testing.draws import draw_parameters
-from hwsim.training import Adam, Trainer
-from hwsim.training.clipped import ClippedReprogram
+from hwsim.training import Adam, ClippedReprogram, Trainer
 
 pytestmark = NEEDS_GCC
 KINDS = {

@@ -36,8 +36,7 @@ from hwsim.learning_rules import FiniteHorizonEP
 from hwsim.learning_rules.captured import CapturedFiniteHorizonEP
 from hwsim.testing import RandomRegression
 from hwsim.testing.draws import draw_parameters
-from hwsim.training import Adam, Trainer
-from hwsim.training.clipped import ClippedReprogram
+from hwsim.training import Adam, ClippedReprogram, Trainer
 
 pytestmark = NEEDS_GCC
 NOISE = NoisePath(seed=3)

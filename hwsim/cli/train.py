@@ -28,8 +28,7 @@ from hwsim.devices.imperfections import Mismatch
 from hwsim.learning_rules.captured import CapturedFiniteHorizonEP
 from hwsim.substrates import LeakyNetwork
 from hwsim.tasks import Digits
-from hwsim.training import Adam, Trainer, load_state, save_state
-from hwsim.training.clipped import ClippedReprogram
+from hwsim.training import Adam, ClippedReprogram, Trainer, load_state, save_state
 
 from .methods import EVALUATION
 from .progress import Progress, State

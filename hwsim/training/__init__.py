@@ -1,6 +1,7 @@
 """Training: optimiser, loop, constraints and checkpoints."""
 
 from .checkpoint import load_state, save_state
+from .clipped import ClippedReprogram
 from .constraints import MonotoneDEQ, RowBound, SpectralBound, SymmetricBound
 from .optimiser import SGD, Adam, AdamState, Optimiser
 from .placed import Placed
@@ -11,6 +12,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamState",
+    "ClippedReprogram",
     "MonotoneDEQ",
     "OpenLoopPulses",
     "Optimiser",
