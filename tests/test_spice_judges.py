@@ -34,6 +34,7 @@ from hwsim.substrates import (
     LinearLangevin,
     Logistic,
     OscillatorNetwork,
+    RationalTanh,
     Reciprocal,
     ReLU,
     Softplus,
@@ -174,10 +175,13 @@ NETWORKS = [
     *(
         LeakyNetwork(units=n, inputs=4, coupling=Dense(n), nonlinearity=r())
         for n in (8, 32)
-        for r in (Tanh, Logistic, Softplus, ReLU, Hard)
+        for r in (Tanh, RationalTanh, Logistic, Softplus, ReLU, Hard)
     ),
     LeakyNetwork(units=16, inputs=4, coupling=Reciprocal(16)),
-    *(EnergyNetwork(units=8, inputs=4, coupling=Reciprocal(8), nonlinearity=r()) for r in (Tanh, Logistic, Softplus)),
+    *(
+        EnergyNetwork(units=8, inputs=4, coupling=Reciprocal(8), nonlinearity=r())
+        for r in (Tanh, RationalTanh, Logistic, Softplus)
+    ),
     LinearLangevin(units=16, inputs=4, coupling=Dense(16)),
     OscillatorNetwork(units=12, inputs=4, coupling=Dense(12), locking=0.3),
 ]

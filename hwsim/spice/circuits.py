@@ -24,6 +24,7 @@ from hwsim.substrates import (
     Logistic,
     Nonlinearity,
     OscillatorNetwork,
+    RationalTanh,
     ReLU,
     Softplus,
     Tanh,
@@ -223,12 +224,32 @@ def _state(node: str, scale: Scale) -> str:
     return f"v({node})" if scale.volt == 1.0 else f"(v({node}) / {number(scale.volt)})"
 
 
+def _rational_tanh() -> tuple[str, str]:
+    """r and r' of RationalTanh: polynomials of the state that is held, by Horner's scheme."""
+    flat = RationalTanh.flat
+    z = f"min(max({{z}}, -{flat}), {flat})"
+    square = f"({z} * {z})"
+
+    def horner(*coefficients: float) -> str:
+        total = f"{coefficients[-1]}"
+        for coefficient in coefficients[-2::-1]:
+            total = f"({coefficient} + {square} * {total})"
+        return total
+
+    bottom = horner(135135, 62370, 3150, 28)
+    rate = f"{z} * {horner(135135, 17325, 378, 1)} / {bottom}"
+    fall = f"{z} * {horner(124740, 12600, 168)}"
+    inside = f"min(max(1 + 1e6 * ({flat} - abs({{z}})), 0), 1)"
+    return rate, f"{inside} * ({horner(135135, 51975, 1890, 7)} - ({rate}) * {fall}) / {bottom}"
+
+
 _EXPRESSIONS: dict[type[Nonlinearity], tuple[str, str]] = {
     Identity: ("{z}", "1"),
     Tanh: ("tanh({z})", "1 - tanh({z}) * tanh({z})"),
     Logistic: ("0.5 + 0.5 * tanh(0.5 * {z})", "0.25 * (1 - tanh(0.5 * {z}) * tanh(0.5 * {z}))"),
     Softplus: ("max({z}, 0) + ln(1 + exp(-abs({z})))", "0.5 + 0.5 * tanh(0.5 * {z})"),
     ReLU: ("max({z}, 0)", "min(max(1 + 1e6 * {z}, 0), 1)"),
+    RationalTanh: _rational_tanh(),
     Hard: ("min(max({z}, 0), 1)", "min(min(max(1 + 1e6 * {z}, 0), max(1 + 1e6 * (1 - {z}), 0)), 1)"),
 }
 """r(z) and r'(z), with z for the state. Where a slope jumps it is a ramp here, 1e-6 state units wide and outside the
