@@ -208,12 +208,13 @@ def test_training_on_a_board_is_saved_and_goes_on_bit_for_bit(process, tmp_path,
 
 def stop_after(out, settings, updates):
     """What Ctrl-C leaves behind."""
+    from hwsim.cli.folder import open_folder
     from hwsim.cli.progress import Progress
     from hwsim.cli.runner import Interrupted
-    from hwsim.cli.train import _one, _open_folder, _rule
+    from hwsim.cli.train import _one, _rule
     from hwsim.tasks import Digits
 
-    _open_folder(out, settings, resume=False, overwrite=False)
+    open_folder("train", out, settings.to_json(), resume=False, overwrite=False, results=())
     asked = iter([False] * updates + [True])
     with opened(settings) as make, make(1) as device, Progress(["seed 1"], settings.steps, quiet=True) as progress:
         task = Digits(units=device.spec.units)

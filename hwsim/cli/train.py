@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import math
-import shutil
 import signal
 import sys
 import time
@@ -30,6 +29,7 @@ from hwsim.substrates import LeakyNetwork
 from hwsim.tasks import Digits
 from hwsim.training import Adam, ClippedReprogram, Trainer, load_state, save_state
 
+from .folder import open_folder
 from .methods import EVALUATION
 from .progress import Progress, State
 from .rules import rule_named
@@ -105,7 +105,16 @@ def run_train(options: argparse.Namespace) -> int:
         with make(settings.seeds[0]) as device:  # what cannot be run is refused before a folder is made
             task = Digits(units=device.spec.units)
             _check(device, rule, task)
-        resume = _open_folder(options.out, settings, resume=options.resume, overwrite=options.overwrite)
+        resume = open_folder(
+            "train",
+            options.out,
+            settings.to_json(),
+            resume=options.resume,
+            overwrite=options.overwrite,
+            results=("train.json",),
+            # a board may come back on another port; that it is the same board is checked by its own name
+            free=lambda held: ("device", "baud") if held.get("device") and settings.device else (),
+        )
         runs = []
         labels = [_label(seed) for seed in settings.seeds]
         with Progress(labels, settings.steps, quiet=options.quiet) as progress:
@@ -292,47 +301,6 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _open_folder(out: Path, settings: TrainSettings, *, resume: bool, overwrite: bool) -> bool:
-    """Make the folder, or take up the one that is there. Returns whether there is something to resume."""
-    record, asked = out / "settings.json", settings.to_json()
-    try:
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-        if record.exists():
-            if resume:
-                _same_settings(record, asked)
-                return True
-            if not overwrite:
-                raise InputError(
-                    f"{out} already holds results; add --resume to go on with them, --overwrite to replace them, or "
-                    "give another --out"
-                )
-            shutil.rmtree(out / "runs")
-            (out / "runs").mkdir()
-            (out / "train.json").unlink(missing_ok=True)
-        elif resume:
-            print(f"hwsim train: nothing to resume in {out}; starting afresh", file=sys.stderr)
-        record.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write results to {out}: {error.strerror}; give another --out") from None
-    return False
-
-
-def _same_settings(record: Path, asked: dict[str, Any]) -> None:
-    try:
-        held = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResumeError(f"cannot read {record} ({error}); give another --out, or --overwrite") from None
-    # a board may come back on another port; that it is the same board is checked by its own name
-    ports = {"device", "baud"} if held.get("device") and asked["device"] else set()
-    changed = sorted(key for key in asked.keys() | held.keys() if key not in ports and asked.get(key) != held.get(key))
-    if changed:
-        differences = "; ".join(f"{key} was {held.get(key)}, is {asked.get(key)}" for key in changed)
-        raise ResumeError(
-            f"{record.parent} holds a run with other settings ({differences}); resume with the same command, or give "
-            "another --out"
-        )
 
 
 def _publish(document: str, runs: list[Run], out: Path, *, json_only: bool) -> None:

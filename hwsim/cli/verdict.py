@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hwsim.contracts.errors import HwsimError, InputError, ResumeError
+from hwsim.contracts.errors import HwsimError, InputError
 
+from .folder import open_folder
 from .options import Setup, setups_of, swept_json
 from .runner import Interrupted, Job, run_all
 
@@ -49,7 +47,15 @@ def run_verdict(options: argparse.Namespace) -> None:
     out = Path(f"verdict-{settings.task}") if options.out is None else options.out
     sha256 = getattr(task, "sha256", None)
     asked = {**swept_json(setups), "text_sha256": sha256}
-    resume = _open_folder(out, asked, resume=options.resume, overwrite=options.overwrite)
+    resume = open_folder(
+        "verdict",
+        out,
+        asked,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        results=("verdict.json", "verdict.png"),
+        earlier=FURTHER_SETTINGS,
+    )
     jobs = [
         Job(method, seed, setup, out, resume)
         for setup in setups
@@ -140,46 +146,3 @@ def _publish(
         console.width = max(console.width, TABLE_WIDTH, console.measure(told, options=wide).minimum)
     console.print(told)
     console.print(f"\nSaved: {out / 'verdict.json'}, {out / 'verdict.png'}", highlight=False, soft_wrap=True)
-
-
-def _open_folder(out: Path, asked: dict[str, Any], *, resume: bool, overwrite: bool) -> bool:
-    """Make the folder, or take up the one that is there. Returns whether there is something to resume."""
-    record = out / "settings.json"
-    try:
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out / "runs"):
-            pass
-        if record.exists():
-            if resume:
-                _same_settings(record, asked)
-                return True
-            if not overwrite:
-                raise InputError(
-                    f"{out} already holds results; add --resume to go on with them, --overwrite to replace them, "
-                    f"or give another --out"
-                )
-            shutil.rmtree(out / "runs")
-            (out / "runs").mkdir()
-            for stale in ("verdict.json", "verdict.png"):  # or an interrupted run would stand beside another's verdict
-                (out / stale).unlink(missing_ok=True)
-        elif resume:
-            print(f"hwsim verdict: nothing to resume in {out}; starting afresh", file=sys.stderr)
-        record.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write results to {out}: {error.strerror}; give another --out") from None
-    return False
-
-
-def _same_settings(record: Path, asked: dict[str, Any]) -> None:
-    try:
-        held = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResumeError(f"cannot read {record} ({error}); give another --out, or --overwrite") from None
-    held = {**FURTHER_SETTINGS, **held}
-    changed = sorted(key for key in asked.keys() | held.keys() if asked.get(key) != held.get(key))
-    if changed:
-        differences = "; ".join(f"{key} was {held.get(key)}, is {asked.get(key)}" for key in changed)
-        raise ResumeError(
-            f"{record.parent} holds a run with other settings ({differences}); resume with the same command, "
-            f"or give another --out"
-        )
