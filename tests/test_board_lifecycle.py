@@ -106,6 +106,13 @@ def test_reboots_leave_a_run_as_it_would_have_been_where_noise_can_be_replayed()
     assert all("started again" in remark and "ran again" in remark for remark in device.remarks)
 
 
+@pytest.mark.slow
+def test_a_hundred_reboots_leave_a_run_as_it_would_have_been():
+    expected, found, device = disturbed(NOISY, MemoryOpener.reboot, times=100, steps=40)
+    assert same(found, expected)
+    assert all("started again" in remark and "ran again" in remark for remark in device.remarks)
+
+
 def test_reboots_and_unplugs_leave_credit_formed_on_the_board_as_it_would_have_been():
     def happen(wire):
         if wire.writes % 2:

@@ -25,7 +25,7 @@ def times(rows, weights, shape):
     turned = np.full((2 * ((max(shape) + 7) // 8 * 8) if len(rows) >= 4 else 0, lanes), np.nan, rows.dtype)
     left = padded(rows, shape[1])
     left.flags.writeable = False
-    multiply(left, weights, turned, out)
+    multiply(left, weights, turned, out, weights.start.size > 0)
     return out[:, : shape[0]]
 
 

@@ -87,8 +87,8 @@ def no_weights(dtype: np.dtype[Any]) -> Weights:
     return dense_weights(np.empty((0, 0), dtype))
 
 
-def given_weights(name: str, weights: Weights, like: FloatArray, units: int) -> Weights:
-    """The weights, if they are of a matrix [units, units] of the type of `like`.
+def given_weights(name: str, weights: Weights, like: FloatArray, units: int, *, sparse: bool = False) -> Weights:
+    """The weights, if they are of a matrix [units, units] of the type of `like`, dense or (where `sparse`) sparse.
 
     Raises:
         InputError: they are not.
@@ -96,18 +96,14 @@ def given_weights(name: str, weights: Weights, like: FloatArray, units: int) -> 
     panels, start, place, value = weights
     lanes = BYTES // like.itemsize
     count = 0 if len(start) else -(-units // lanes)
-    if panels.dtype != like.dtype or panels.shape != (count, units, lanes) or start.shape not in _starts(units):
+    fits = panels.dtype == like.dtype and panels.shape == (count, units, lanes)
+    if not fits or start.shape not in ((0, 0), (-(-units // _COLUMNS), units + 1))[: 1 + sparse]:
+        kinds = "dense_weights or sparse_weights" if sparse else "dense_weights"
         shape = "sparse" if len(start) else list(panels.shape)
         raise InputError(
-            f"{name} must be dense_weights or sparse_weights of a {like.dtype} matrix [{units}, {units}]; found "
-            f"{panels.dtype}, {shape}"
+            f"{name} must be {kinds} of a {like.dtype} matrix [{units}, {units}]; found {panels.dtype}, {shape}"
         )
     return Weights(frozen(panels), frozen(start), frozen(place), frozen(value))
-
-
-def _starts(units: int) -> tuple[tuple[int, int], ...]:
-    """Shapes of `Weights.start`."""
-    return (0, 0), (-(-units // _COLUMNS), units + 1)
 
 
 def product(rows: FloatArray, weights: Weights) -> FloatArray:
@@ -121,7 +117,7 @@ def product(rows: FloatArray, weights: Weights) -> FloatArray:
         raise InputError(f"rows {list(rows.shape)} {rows.dtype} do not fit weights of {panels.shape[1]} {panels.dtype}")
     out = np.empty((len(rows), panels.shape[0] * panels.shape[2]), rows.dtype)
     if len(rows):
-        _multiply_dense(frozen(np.ascontiguousarray(rows)), panels, out)
+        multiply_dense(frozen(np.ascontiguousarray(rows)), panels, out)
     return out
 
 
@@ -129,33 +125,34 @@ _6x1, _5x1, _4x1, _3x1, _2x1, _1x1 = (multiplier(rows, 1) for rows in (6, 5, 4, 
 _2x2, _1x4 = multiplier(2, 2), multiplier(1, 4)
 
 
-@kernel(inline=True)
 def wide(units: int, like: FloatArray) -> int:
     """Columns of arrays that `multiply` reads and writes: whole panels, and one more, so that rows of 2^n units do not
     all fall into the same places of a cache."""
     lanes = BYTES // like.itemsize
-    return ((units + lanes - 1) // lanes + 1) * lanes
+    return (-(-units // lanes) + 1) * lanes
+
+
+def turning(rows: int, units: int, weights: Weights, like: FloatArray) -> FloatArray:
+    """Scratch for products of `rows` rows or more with sparse weights, what goes in and what comes out with lanes side
+    by side: [2 (units and more), 128 bytes]; else empty."""
+    needed = weights.start.size > 0 and rows >= _ALONE
+    return np.zeros((2 * (-(-units // 8) * 8) if needed else 0, 2 * BYTES // like.itemsize), like.dtype)
 
 
 @kernel(inline=True)
-def turning(rows: int, units: int, weights: Weights, like: FloatArray) -> FloatArray:
-    """Scratch for products of up to `rows` rows with sparse weights, what goes in and what comes out with lanes side by
-    side: [2 (units and more), 128 bytes]; else empty."""
-    needed = weights.start.size > 0 and rows >= _ALONE
-    return np.zeros((2 * ((units + 7) // 8 * 8) if needed else 0, 2 * BYTES // like.itemsize), like.dtype)
+def multiply(left: FloatArray, weights: Weights, turned: FloatArray, out: FloatArray, sparse: bool) -> None:
+    """out = left W^T for rows [., K and more] and weights [N, K]; out has whole panels of columns, as `wide` gives.
 
-
-@kernel()
-def multiply(left: FloatArray, weights: Weights, turned: FloatArray, out: FloatArray) -> None:
-    """out = left W^T for rows [., K and more] and weights [N, K]; out has whole panels of columns, as `wide` gives."""
-    if weights.start.size > 0:
+    Where `sparse` is a constant, only the product that it asks for is compiled."""
+    if sparse:
         _multiply_sparse(left, weights, turned, out)
     else:
-        _multiply_dense(left, weights.panels, out)
+        multiply_dense(left, weights.panels, out)
 
 
 @kernel()
-def _multiply_dense(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
+def multiply_dense(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
+    """The same with the panels of dense weights."""
     rows, a, c = left.shape[0], left.shape[1], out.shape[1]
     panels, depth, lanes = right.shape
     b = depth * lanes

@@ -27,7 +27,7 @@ from ._check import (
     writable,
 )
 from ._compile import Scalar, kernel
-from ._product import Weights, given_weights, multiply, wide
+from ._product import Weights, given_weights, multiply_dense, turning, wide
 from .noise import normal_tile, padded
 
 _SOME, _MANY = 128, 512  # units
@@ -86,8 +86,12 @@ Run: TypeAlias = Callable[[Callable[[tuple[int, int]], None], Tiles], Iterable[N
 """How to run the tiles, in any order: `map`, or that of an executor."""
 
 
-def checked(trajectory: Trajectory, motion: Motion, noise: Noise, tiles: Tiles) -> tuple[Trajectory, Motion, Address]:
-    """The first three as a kernel takes them: inputs read-only, noise as counter words.
+Arguments: TypeAlias = tuple[Trajectory, Motion, Address]
+"""The first three of every kernel: inputs read-only, noise as counter words."""
+
+
+def checked(trajectory: Trajectory, motion: Motion, noise: Noise, tiles: Tiles) -> Arguments:
+    """The first three as a kernel takes them.
 
     Raises:
         InputError: a shape, a type, a tile or a part of the noise address does not fit.
@@ -119,7 +123,7 @@ def checked(trajectory: Trajectory, motion: Motion, noise: Noise, tiles: Tiles) 
     )
 
 
-def as_given(trajectory: Trajectory, motion: Motion, noise: Noise) -> tuple[Trajectory, Motion, Address]:
+def as_given(trajectory: Trajectory, motion: Motion, noise: Noise) -> Arguments:
     """The same without a look at the arrays: read-only inputs as `checked` gives them."""
     lanes = len(trajectory.z) if len(motion.amplitude) else 0
     return trajectory, motion, noise_address(noise if lanes else None, lanes, trajectory.steps)
@@ -127,20 +131,28 @@ def as_given(trajectory: Trajectory, motion: Motion, noise: Noise) -> tuple[Traj
 
 def run_tiles(
     kernel: Callable[..., None],
-    arguments: tuple[Trajectory, Motion, Address],
+    arguments: Arguments,
     net: tuple[Any, ...],
     tiles: Tiles,
     run: Run,
+    *,
+    passes: int,
 ) -> None:
-    """The kernel on every tile."""
-    trajectory = arguments[0]
+    """The kernel on every tile, with memory for `passes` passes of its own over the lanes that run together."""
+    trajectory, motion, _ = arguments
     if trajectory.steps == 0:
         for lo, hi in tiles:
             trajectory.before[lo:hi] = trajectory.z[lo:hi]
+
+    def settle(tile: tuple[int, int]) -> None:
+        low, high = tile
+        if low < high:
+            kernel(*arguments, net, room(passes, trajectory.z, motion, net[0], high - low), low, high)
+
     if len(tiles) == 1:
-        kernel(*arguments, net, *tiles[0])
+        settle(tiles[0])
         return
-    for _ in run(lambda tile: kernel(*arguments, net, *tile), tiles):
+    for _ in run(settle, tiles):
         pass
 
 
@@ -150,13 +162,11 @@ def place(index: int, count: int) -> int:
     return index if count > 1 else 0
 
 
-@kernel(inline=True)
 def together(lanes: int, units: int) -> int:
     """How many of some lanes run through all steps together, in equal parts: up to 128 of few units, so that twins meet
     and share their noise; up to 32 where couplings and states then just fit into a second cache; else up to 64."""
     most = 128 if units <= _SOME else 32 if units < _MANY else 64
-    parts = max(1, (lanes + most - 1) // most)
-    return (lanes + parts - 1) // parts
+    return -(-lanes // max(1, -(-lanes // most)))
 
 
 @kernel(inline=True)
@@ -167,21 +177,40 @@ def copy(source: FloatArray, target: FloatArray) -> None:
             target[row, unit] = source[row, unit]
 
 
-class Scratch(NamedTuple):
-    """Memory for the noise of some lanes: deviates [K lanes, N padded] of K time steps, and what a matrix makes of
-    those of one [lanes, N and more], each with no rows where there is none."""
+class Room(NamedTuple):
+    """Memory in which some lanes run through all steps, overwritten.
 
+    Args:
+        together: how many lanes at a time.
+        rows: [(2 + passes) together, N and more]: the constant part of the field, noise that a matrix mixes, and then
+            the passes of the kernel.
+        turned: scratch of `multiply`.
+        deviates: [K together, N padded] of K time steps, or no rows where nothing is noisy.
+    """
+
+    together: int
+    rows: FloatArray
+    turned: FloatArray
     deviates: FloatArray
-    spread: FloatArray
+
+
+def room(passes: int, z: FloatArray, motion: Motion, weights: Weights, lanes: int) -> Room:
+    """Memory for a tile of `lanes` lanes of z; pages that no pass touches cost nothing."""
+    units = z.shape[1]
+    most = together(lanes, units)
+    ahead = -(-_AHEAD // most) if motion.amplitude.size else 0
+    return Room(
+        together=most,
+        rows=np.empty(((2 + passes) * most, wide(units, z)), z.dtype),
+        turned=turning(most, units, weights, z),
+        deviates=np.zeros((ahead * most, padded(units)), z.dtype),
+    )
 
 
 @kernel(inline=True)
-def scratch(motion: Motion, lanes: int, units: int) -> Scratch:
-    """Memory for the noise."""
-    rows = lanes * ((_AHEAD + lanes - 1) // max(lanes, 1)) if motion.amplitude.size > 0 else 0
-    deviates = np.zeros((rows, padded(units)), motion.push.dtype)
-    spread = np.empty((lanes if motion.mixing.panels.size > 0 else 0, wide(units, motion.push)), motion.push.dtype)
-    return Scratch(deviates, spread)
+def part(here: Room, index: int, lanes: int) -> FloatArray:
+    """Rows of the memory, [lanes, N and more]: 0 and 1 belong to the step, 2 and more to the kernel."""
+    return here.rows[index * here.together : index * here.together + lanes]
 
 
 @kernel(inline=True)
@@ -191,20 +220,20 @@ def lanes_of(noise: Address, lo: int, hi: int) -> Address:
 
 
 @kernel(inline=True)
-def draw(noisy: Scratch, motion: Motion, noise: Address, t: int, steps: int) -> FloatArray:
+def draw(here: Room, motion: Motion, noise: Address, t: int, steps: int) -> FloatArray:
     """The noise of step t, [lanes, N and more], or no rows."""
-    lanes = noise.ids.size
-    xi = noisy.deviates
-    if noisy.deviates.shape[0] > 0:
-        ahead = noisy.deviates.shape[0] // lanes
+    lanes, deviates = noise.ids.size, here.deviates
+    xi = deviates
+    if deviates.shape[0] > 0:
+        ahead = deviates.shape[0] // here.together
         later = t % ahead
         if later == 0:
-            rows = noisy.deviates[: min(ahead, steps - t) * lanes]
+            rows = deviates[: min(ahead, steps - t) * lanes]
             normal_tile(rows, noise.seed, noise.step, noise.first + t, noise.coarse, noise.ids, noise.words)
-        xi = noisy.deviates[later * lanes : (later + 1) * lanes]
-        if noisy.spread.shape[0] > 0:
-            multiply(xi, motion.mixing, noisy.spread[:0], noisy.spread[:lanes])
-            xi = noisy.spread[:lanes]
+        xi = deviates[later * lanes : (later + 1) * lanes]
+        if motion.mixing.panels.size > 0:
+            multiply_dense(xi, motion.mixing.panels, part(here, 1, lanes))
+            xi = part(here, 1, lanes)
     return xi
 
 
@@ -222,10 +251,10 @@ def bring(current: FloatArray, motion: Motion, t: int, lo: int) -> None:
     if t == 0 or force.shape[0] > 1:
         for row in range(current.shape[0]):
             lane = place(lo + row, steady.shape[0])
-            for unit in range(current.shape[1]):
+            for unit in range(steady.shape[1]):
                 current[row, unit] = steady[lane, unit]
             if force.shape[0] > 0:
-                for unit in range(current.shape[1]):
+                for unit in range(steady.shape[1]):
                     current[row, unit] += force[t, lo + row, unit]
 
 

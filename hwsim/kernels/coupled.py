@@ -6,17 +6,19 @@ same order wherever it lies: neither tiles nor threads change a bit, and lanes t
 bits.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
-
-import numpy as np
 
 from hwsim.contracts.errors import InputError
 
 from ._check import Address, FloatArray, Noise, given
 from ._compile import kernel
-from ._product import Weights, given_weights, multiply, turning, wide
+from ._product import Weights, given_weights, multiply
 from ._step import (
+    Arguments,
     Motion,
+    Room,
     Run,
     Tiles,
     Trajectory,
@@ -28,10 +30,9 @@ from ._step import (
     draw,
     keep,
     lanes_of,
+    part,
     place,
     run_tiles,
-    scratch,
-    together,
 )
 from .elementwise import logistic, rational_slope, rational_tanh, softplus, tanh_fast
 
@@ -152,95 +153,90 @@ def _slope(z: FloatArray, rate: FloatArray, slope: FloatArray, nonlinearity: int
                 slope[row, unit] = one
 
 
-@kernel()
-def _relax_coupled(out: Trajectory, motion: Motion, noise: Address, net: Coupled, low: int, high: int) -> None:
-    z = out.z
-    units = z.shape[1]
-    most, columns = together(high - low, units), wide(units, z)
-    corrected = net.at.shape[0] > 0
-    rate = np.empty((most, columns), z.dtype)
-    inflow = np.empty((most, columns), z.dtype)
-    slope = np.empty((most if net.gradient else 0, units), z.dtype)
-    current = np.empty((most, units), z.dtype)
-    away = np.empty((most if corrected else 0, columns), z.dtype)
-    returned = np.empty((most if corrected else 0, columns), z.dtype)
-    turned = turning(most, units, net.weights, z)
-    noisy = scratch(motion, most, units)
-    leak = z.dtype.type(net.leak)
-    for lo in range(low, high, max(most, 1)):
-        hi = min(lo + most, high)
-        lanes = hi - lo
-        now, rates, inflows = z[lo:hi], rate[:lanes], inflow[:lanes]
-        aways, returns = away[:lanes], returned[:lanes]
-        currents, here = current[:lanes], lanes_of(noise, lo, hi)
-        keep(now, out, -1, lo, hi)
-        for t in range(out.steps):
-            _activate(now, rates, net.nonlinearity)
-            if net.gradient:
-                _slope(now, rates, slope, net.nonlinearity)
-            if corrected:
-                for row in range(lanes):
-                    for unit in range(units):
-                        v = now[row, unit] - net.at[lo + row, unit]
-                        weighed = net.gain[lo + row, unit] * v
-                        if net.gradient:
-                            away[row, unit] = weighed
-                        else:
-                            away[row, unit] = v
-                            rate[row, unit] -= weighed
-                multiply(aways, net.back, turned, returns)
-            multiply(rates, net.weights, turned, inflows)
-            if net.gradient:
-                for row in range(lanes):
-                    for unit in range(units):
-                        inflow[row, unit] = slope[row, unit] * (inflow[row, unit] + net.drive[lo + row, unit])
-            if corrected:
-                for row in range(lanes):
-                    for unit in range(units):
-                        inflow[row, unit] += net.gain[lo + row, unit] * returned[row, unit]
-            bring(currents, motion, t, lo)
-            xi = draw(noisy, motion, here, t, out.steps)
-            advance(now, inflows, currents, leak, motion, xi, out, t, lo)
-            keep(now, out, t, lo, hi)
+@cache
+def _relaxation(nonlinearity: int, sparse: bool) -> Callable[..., None]:
+    """The kernel of one nonlinearity and one kind of couplings: one for all of them takes twice as long to compile."""
+
+    @kernel()
+    def relax(out: Trajectory, motion: Motion, noise: Address, net: Coupled, room: Room, low: int, high: int) -> None:
+        z = out.z
+        units = z.shape[1]
+        corrected, leak = net.at.shape[0] > 0, z.dtype.type(net.leak)
+        for lo in range(low, high, room.together):
+            hi = min(lo + room.together, high)
+            lanes = hi - lo
+            now, here = z[lo:hi], lanes_of(noise, lo, hi)
+            current, rate, inflow = part(room, 0, lanes), part(room, 2, lanes), part(room, 3, lanes)
+            slope, away, returned = part(room, 4, lanes), part(room, 5, lanes), part(room, 6, lanes)
+            keep(now, out, -1, lo, hi)
+            for t in range(out.steps):
+                _activate(now, rate, nonlinearity)
+                if net.gradient:
+                    _slope(now, rate, slope, nonlinearity)
+                if corrected:
+                    for row in range(lanes):
+                        for unit in range(units):
+                            v = now[row, unit] - net.at[lo + row, unit]
+                            weighed = net.gain[lo + row, unit] * v
+                            if net.gradient:
+                                away[row, unit] = weighed
+                            else:
+                                away[row, unit] = v
+                                rate[row, unit] -= weighed
+                    multiply(away, net.back, room.turned, returned, sparse)
+                multiply(rate, net.weights, room.turned, inflow, sparse)
+                if net.gradient:
+                    for row in range(lanes):
+                        for unit in range(units):
+                            inflow[row, unit] = slope[row, unit] * (inflow[row, unit] + net.drive[lo + row, unit])
+                if corrected:
+                    for row in range(lanes):
+                        for unit in range(units):
+                            inflow[row, unit] += net.gain[lo + row, unit] * returned[row, unit]
+                bring(current, motion, t, lo)
+                xi = draw(room, motion, here, t, out.steps)
+                advance(now, inflow, current, leak, motion, xi, out, t, lo)
+                keep(now, out, t, lo, hi)
+
+    return relax
 
 
-@kernel()
-def _relax_response(out: Trajectory, motion: Motion, noise: Address, net: Response, low: int, high: int) -> None:
-    a = out.z
-    units = a.shape[1]
-    most, columns = together(high - low, units), wide(units, a)
-    weighed = net.pre.shape[0] > 0
-    signal = np.empty((most, columns), a.dtype)
-    inflow = np.empty((most, columns), a.dtype)
-    current = np.empty((most, units), a.dtype)
-    leak = a.dtype.type(0)
-    turned = turning(most, units, net.weights, a)
-    noisy = scratch(motion, most, units)
-    for lo in range(low, high, max(most, 1)):
-        hi = min(lo + most, high)
-        lanes = hi - lo
-        now, signals, inflows = a[lo:hi], signal[:lanes], inflow[:lanes]
-        currents, here = current[:lanes], lanes_of(noise, lo, hi)
-        keep(now, out, -1, lo, hi)
-        for t in range(out.steps):
-            copy(now, signal)
-            if weighed:
-                k = place(t, net.pre.shape[0])
+@cache
+def _response(sparse: bool) -> Callable[..., None]:
+    """The kernel of one kind of couplings."""
+
+    @kernel()
+    def relax(out: Trajectory, motion: Motion, noise: Address, net: Response, room: Room, low: int, high: int) -> None:
+        a = out.z
+        units = a.shape[1]
+        weighed, leak = net.pre.shape[0] > 0, a.dtype.type(0)
+        for lo in range(low, high, room.together):
+            hi = min(lo + room.together, high)
+            lanes = hi - lo
+            now, here = a[lo:hi], lanes_of(noise, lo, hi)
+            current, signal, inflow = part(room, 0, lanes), part(room, 2, lanes), part(room, 3, lanes)
+            keep(now, out, -1, lo, hi)
+            for t in range(out.steps):
+                copy(now, signal)
+                if weighed:
+                    k = place(t, net.pre.shape[0])
+                    for row in range(lanes):
+                        lane = place(lo + row, net.pre.shape[1])
+                        for unit in range(units):
+                            signal[row, unit] *= net.pre[k, lane, unit]
+                multiply(signal, net.weights, room.turned, inflow, sparse)
+                k, kd = place(t, net.post.shape[0]), place(t, net.diagonal.shape[0])
                 for row in range(lanes):
-                    lane = place(lo + row, net.pre.shape[1])
+                    lane, ld = place(lo + row, net.post.shape[1]), place(lo + row, net.diagonal.shape[1])
                     for unit in range(units):
-                        signal[row, unit] *= net.pre[k, lane, unit]
-            multiply(signals, net.weights, turned, inflows)
-            k, kd = place(t, net.post.shape[0]), place(t, net.diagonal.shape[0])
-            for row in range(lanes):
-                lane, ld = place(lo + row, net.post.shape[1]), place(lo + row, net.diagonal.shape[1])
-                for unit in range(units):
-                    passed = net.post[k, lane, unit] * inflow[row, unit]
-                    inflow[row, unit] = passed + net.diagonal[kd, ld, unit] * now[row, unit]
-            bring(currents, motion, t, lo)
-            xi = draw(noisy, motion, here, t, out.steps)
-            advance(now, inflows, currents, leak, motion, xi, out, t, lo)
-            keep(now, out, t, lo, hi)
+                        passed = net.post[k, lane, unit] * inflow[row, unit]
+                        inflow[row, unit] = passed + net.diagonal[kd, ld, unit] * now[row, unit]
+                bring(current, motion, t, lo)
+                xi = draw(room, motion, here, t, out.steps)
+                advance(now, inflow, current, leak, motion, xi, out, t, lo)
+                keep(now, out, t, lo, hi)
+
+    return relax
 
 
 def relax_coupled(
@@ -272,7 +268,7 @@ def relax_coupled(
     more for the checks.  Scratch of 4 to 8 times 64 lanes of states; nothing is allocated in the loop.
     """
     if trusted:
-        run_tiles(_relax_coupled, as_given(trajectory, motion, noise), net, tiles, run)
+        _run_coupled(as_given(trajectory, motion, noise), net, tiles, run)
         return
     z = trajectory.z
     arguments = checked(trajectory, motion, noise, tiles)
@@ -283,16 +279,16 @@ def relax_coupled(
         )
     shape = z.shape
     checked_net = Coupled(
-        weights=given_weights("weights", net.weights, z, z.shape[1]),
+        weights=given_weights("weights", net.weights, z, z.shape[1], sparse=True),
         drive=given("drive", net.drive, z, shape if net.gradient else (0, 0)),
         nonlinearity=int(net.nonlinearity),
         leak=float(net.leak),
         gradient=bool(net.gradient),
         at=given("at", net.at, z, (0, 0), shape),
         gain=given("gain", net.gain, z, net.at.shape),
-        back=given_weights("back", net.back, z, z.shape[1] if len(net.at) else 0),
+        back=_given_back(net, z),
     )
-    run_tiles(_relax_coupled, arguments, checked_net, tiles, run)
+    _run_coupled(arguments, checked_net, tiles, run)
 
 
 def relax_response(
@@ -319,16 +315,33 @@ def relax_response(
     Cost: as `relax_coupled`, without the tanh.
     """
     if trusted:
-        run_tiles(_relax_response, as_given(trajectory, motion, noise), net, tiles, run)
+        _run_response(as_given(trajectory, motion, noise), net, tiles, run)
         return
     a = trajectory.z
     arguments = checked(trajectory, motion, noise, tiles)
     units = a.shape[1]
     along = [(k, lanes, units) for k in (1, int(trajectory.steps)) for lanes in (1, len(a))]
     checked_net = Response(
-        weights=given_weights("weights", net.weights, a, units),
+        weights=given_weights("weights", net.weights, a, units, sparse=True),
         post=given("post", net.post, a, *along),
         diagonal=given("diagonal", net.diagonal, a, *along),
         pre=given("pre", net.pre, a, *along, (0, 0, 0)),
     )
-    run_tiles(_relax_response, arguments, checked_net, tiles, run)
+    _run_response(arguments, checked_net, tiles, run)
+
+
+def _run_coupled(arguments: Arguments, net: Coupled, tiles: Tiles, run: Run) -> None:
+    run_tiles(_relaxation(net.nonlinearity, net.weights.start.size > 0), arguments, net, tiles, run, passes=5)
+
+
+def _run_response(arguments: Arguments, net: Response, tiles: Tiles, run: Run) -> None:
+    run_tiles(_response(net.weights.start.size > 0), arguments, net, tiles, run, passes=2)
+
+
+def _given_back(net: Coupled, z: FloatArray) -> Weights:
+    """What multiplies in the correction, if it fits and is sparse where the couplings are."""
+    if len(net.at) == 0:
+        return given_weights("back", net.back, z, 0)
+    if len(net.weights.start) > 0 and len(net.back.start) == 0:
+        raise InputError("back must be sparse_weights where weights are")
+    return given_weights("back", net.back, z, z.shape[1], sparse=len(net.weights.start) > 0)

@@ -20,7 +20,7 @@ import numpy as np
 from ._check import Address, FloatArray, Noise, check_force, frozen, given, noise_address, writable
 from ._compile import Scalar, kernel
 from .elementwise import rational_slope32, rational_tanh32
-from .noise import GROUP, box_muller32, philox
+from .noise import GROUP, box_muller32, padded, philox
 
 _STRICT: frozenset[str] = frozenset()
 _0F = np.float32(0)
@@ -102,6 +102,12 @@ def _normals(out: FloatArray, address: Address, row: int, time: int) -> None:
             out[i] /= root
 
 
+@kernel(fastmath=_STRICT, inline=True)
+def _copy(source: FloatArray, target: FloatArray) -> None:
+    for i in range(source.size):
+        target[i] = source[i]
+
+
 @kernel(fastmath=_STRICT)
 def _relax(
     z: FloatArray,
@@ -112,19 +118,18 @@ def _relax(
     net: Firmware,
     backwards: bool,
     address: Address,
+    room: FloatArray,
 ) -> None:
     lanes, units = z.shape
-    total, rate = np.empty(units, np.float32), np.empty(units, np.float32)
-    back, moved = np.empty(units, np.float32), np.empty(units, np.float32)
-    xi = np.empty((units + GROUP - 1) // GROUP * GROUP, np.float32)
+    total, rate, back, moved, xi = room[0, :units], room[1, :units], room[2, :units], room[3, :units], room[4]
     corrected, noisy = net.at.shape[0] > 0, net.amplitude.size > 0
     for lane in range(lanes):
         now = z[lane]
         if every > 0:
-            states[0, lane] = now
+            _copy(now, states[0, lane])
         for t in range(steps):
             if t + 1 == steps:
-                before[lane] = now
+                _copy(now, before[lane])
             if backwards:
                 gain = net.gains[t if net.gains.shape[0] > 1 else 0, lane]
                 _product(net.weights, now, back)
@@ -158,7 +163,7 @@ def _relax(
                 for i in range(units):
                     now[i] += net.amplitude[i] * xi[i]
             if every > 0 and (t + 1) % every == 0:
-                states[(t + 1) // every, lane] = now
+                _copy(now, states[(t + 1) // every, lane])
 
 
 def relax_firmware(
@@ -199,7 +204,8 @@ def relax_firmware(
         at=given("at", net.at, like, z.shape, (0, 0)),
         gains=given("gains", net.gains, like, (1, *z.shape), (steps, *z.shape), (0, 0, 0)),
     )
-    _relax(z, before, states, steps, every, checked, backwards, noise_address(noisy, lanes, steps))
+    room = np.empty((5, padded(units)), np.float32)
+    _relax(z, before, states, steps, every, checked, backwards, noise_address(noisy, lanes, steps), room)
     return before, states
 
 
@@ -221,7 +227,7 @@ def firmware_normals(noise: Noise, *, units: int, time: int) -> FloatArray:
     """Deviates [B, units] float32 of one time step, in the firmware's arithmetic."""
     lanes = len(noise.ids)
     address = noise_address(noise, lanes, 1)
-    out = np.empty((lanes, -(-units // GROUP) * GROUP), np.float32)
+    out = np.empty((lanes, padded(units)), np.float32)
     for lane in range(lanes):
         _normals(out[lane], address, lane, time)
     return out[:, :units]

@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ._check import Address, FloatArray, Noise, given
 from ._compile import kernel
-from ._product import Weights, given_weights, multiply, turning, wide
+from ._product import Weights, given_weights, multiply_dense
 from ._step import (
     Motion,
+    Room,
     Run,
     Tiles,
     Trajectory,
@@ -19,9 +18,8 @@ from ._step import (
     draw,
     keep,
     lanes_of,
+    part,
     run_tiles,
-    scratch,
-    together,
 )
 from .elementwise import sincos
 
@@ -47,39 +45,33 @@ class Oscillators(NamedTuple):
 
 
 @kernel()
-def _relax_oscillators(out: Trajectory, motion: Motion, noise: Address, net: Oscillators, low: int, high: int) -> None:
+def _relax_oscillators(
+    out: Trajectory, motion: Motion, noise: Address, net: Oscillators, room: Room, low: int, high: int
+) -> None:
     z = out.z
     units = z.shape[1]
-    most, columns = together(high - low, units), wide(units, z)
-    waves = np.empty((2 * most, columns), z.dtype)  # sines, then cosines
-    pulls = np.empty((2 * most, columns), z.dtype)
-    current = np.empty((most, units), z.dtype)
-    turned = turning(2 * most, units, net.weights, z)
-    noisy = scratch(motion, most, units)
     leak, twice = z.dtype.type(0), z.dtype.type(2 * net.locking)
-    for lo in range(low, high, max(most, 1)):
-        hi = min(lo + most, high)
+    for lo in range(low, high, room.together):
+        hi = min(lo + room.together, high)
         lanes = hi - lo
-        now = z[lo:hi]
-        sine, cosine = waves[:lanes], waves[lanes : 2 * lanes]
-        across, along = pulls[:lanes], pulls[lanes : 2 * lanes]
-        both, pulled = waves[: 2 * lanes], pulls[: 2 * lanes]
-        currents, here = current[:lanes], lanes_of(noise, lo, hi)
+        now, here, current = z[lo:hi], lanes_of(noise, lo, hi), part(room, 0, lanes)
+        waves, pulls = part(room, 2, 2 * lanes), part(room, 4, 2 * lanes)
+        sine, cosine, across, along = waves[:lanes], waves[lanes:], pulls[:lanes], pulls[lanes:]
         keep(now, out, -1, lo, hi)
         for t in range(out.steps):
             for row in range(lanes):
                 for unit in range(units):
                     sine[row, unit], cosine[row, unit] = sincos(now[row, unit])
-            multiply(both, net.weights, turned, pulled)
+            multiply_dense(waves, net.weights.panels, pulls)
             for row in range(lanes):
                 for unit in range(units):
                     s, c = sine[row, unit], cosine[row, unit]
                     toward = c * (across[row, unit] + net.across[lo + row, unit])
                     away = s * (along[row, unit] + net.along[lo + row, unit])
                     across[row, unit] = toward - away + twice * s * c
-            bring(currents, motion, t, lo)
-            xi = draw(noisy, motion, here, t, out.steps)
-            advance(now, across, currents, leak, motion, xi, out, t, lo)
+            bring(current, motion, t, lo)
+            xi = draw(room, motion, here, t, out.steps)
+            advance(now, across, current, leak, motion, xi, out, t, lo)
             keep(now, out, t, lo, hi)
 
 
@@ -98,7 +90,7 @@ def relax_oscillators(
     Cost: per step, lane and unit, 2 N multiply-adds, 2 ns for sine, cosine and update (float32), and the noise.
     """
     if trusted:
-        run_tiles(_relax_oscillators, as_given(trajectory, motion, noise), net, tiles, run)
+        run_tiles(_relax_oscillators, as_given(trajectory, motion, noise), net, tiles, run, passes=4)
         return
     z = trajectory.z
     arguments = checked(trajectory, motion, noise, tiles)
@@ -109,4 +101,4 @@ def relax_oscillators(
         along=given("along", net.along, z, shape),
         locking=float(net.locking),
     )
-    run_tiles(_relax_oscillators, arguments, checked_net, tiles, run)
+    run_tiles(_relax_oscillators, arguments, checked_net, tiles, run, passes=4)

@@ -9,9 +9,10 @@ from hwsim.contracts.errors import InputError
 
 from ._check import Address, FloatArray, IndexArray, Noise, frozen, given
 from ._compile import kernel
-from ._product import Weights, given_weights, multiply, turning, wide
+from ._product import Weights, given_weights, multiply_dense
 from ._step import (
     Motion,
+    Room,
     Run,
     Tiles,
     Trajectory,
@@ -23,9 +24,8 @@ from ._step import (
     draw,
     keep,
     lanes_of,
+    part,
     run_tiles,
-    scratch,
-    together,
 )
 from .elementwise import expm1
 
@@ -90,31 +90,26 @@ def _conduct(v: FloatArray, inflow: FloatArray, u: FloatArray, net: Circuit, lo:
 
 
 @kernel()
-def _relax_circuit(out: Trajectory, motion: Motion, noise: Address, net: Circuit, low: int, high: int) -> None:
+def _relax_circuit(
+    out: Trajectory, motion: Motion, noise: Address, net: Circuit, room: Room, low: int, high: int
+) -> None:
     v = out.z
-    units = v.shape[1]
-    most, columns = together(high - low, units), wide(units, v)
-    voltage = np.empty((most, columns), v.dtype)
-    inflow = np.empty((most, columns), v.dtype)
-    current = np.empty((most, units), v.dtype)
-    junction = np.empty(net.ends.shape[1], v.dtype)
-    turned = turning(most, units, net.weights, v)
-    noisy = scratch(motion, most, units)
     leak = v.dtype.type(0)
-    for lo in range(low, high, max(most, 1)):
-        hi = min(lo + most, high)
+    junction = room.rows[4 * room.together :].reshape(-1)[: net.ends.shape[1]]
+    for lo in range(low, high, room.together):
+        hi = min(lo + room.together, high)
         lanes = hi - lo
-        now, voltages, inflows = v[lo:hi], voltage[:lanes], inflow[:lanes]
-        currents, here = current[:lanes], lanes_of(noise, lo, hi)
+        now, here = v[lo:hi], lanes_of(noise, lo, hi)
+        current, voltage, inflow = part(room, 0, lanes), part(room, 2, lanes), part(room, 3, lanes)
         keep(now, out, -1, lo, hi)
         for t in range(out.steps):
             copy(now, voltage)
-            multiply(voltages, net.weights, turned, inflows)
+            multiply_dense(voltage, net.weights.panels, inflow)
             if junction.size > 0:
-                _conduct(now, inflows, junction, net, lo)
-            bring(currents, motion, t, lo)
-            xi = draw(noisy, motion, here, t, out.steps)
-            advance(now, inflows, currents, leak, motion, xi, out, t, lo)
+                _conduct(now, inflow, junction, net, lo)
+            bring(current, motion, t, lo)
+            xi = draw(room, motion, here, t, out.steps)
+            advance(now, inflow, current, leak, motion, xi, out, t, lo)
             keep(now, out, t, lo, hi)
 
 
@@ -133,7 +128,7 @@ def relax_circuit(
     Cost: per step and lane, N^2 multiply-adds, 10 ns per Shockley diode, 6 ns per ideal one (AVX2), and the noise.
     """
     if trusted:
-        run_tiles(_relax_circuit, as_given(trajectory, motion, noise), net, tiles, run)
+        run_tiles(_relax_circuit, as_given(trajectory, motion, noise), net, tiles, run, passes=_passes(net, trajectory))
         return
     v = trajectory.z
     arguments = checked(trajectory, motion, noise, tiles)
@@ -151,7 +146,12 @@ def relax_circuit(
     )
     if np.any(np.diff(net.until, prepend=0) < 0):
         raise InputError(f"the diodes of each law must follow those of the law before; found until={net.until}")
-    run_tiles(_relax_circuit, arguments, checked_net, tiles, run)
+    run_tiles(_relax_circuit, arguments, checked_net, tiles, run, passes=_passes(checked_net, trajectory))
+
+
+def _passes(net: Circuit, trajectory: Trajectory) -> int:
+    """Voltages, currents, and room for the voltage across every diode."""
+    return 2 + -(-net.ends.shape[1] // trajectory.z.shape[1])
 
 
 def _indices(name: str, array: NDArray[Any], shape: tuple[int, ...], limit: int) -> IndexArray:
