@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwsim.contracts.errors import InputError
-from hwsim.substrates import Convolutional, Dense, Layered, Masked, Reciprocal
+from hwsim.substrates import Convolutional, Dense, Layered, Masked, Reciprocal, sparse
 
 
 @st.composite
@@ -125,6 +125,30 @@ def test_fan_in_counts_the_inputs_of_a_unit(case, seed):
     for k, found in enumerate(coupling.fan_in):
         ends = np.argwhere(coupling.matrix(np.eye(*coupling.shape)[k]))[0]
         assert found == inputs[ends].mean()
+
+
+@pytest.mark.parametrize("reciprocal", [False, True])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_credit_pair_by_pair_is_what_is_picked_from_the_outer_product(monkeypatch, reciprocal, per_sample):
+    """Many units: nothing of N^2 numbers is formed."""
+    mask = np.random.default_rng(1).random((30, 30)) < 0.2
+    coupling = Masked.of(mask | mask.T, reciprocal=reciprocal)
+    post, pre = numbers(2, (3, 4, 30), (3, 4, 30))
+    picked = coupling.credit(post, pre, per_sample=per_sample)
+    monkeypatch.setattr(sparse, "_WHOLE", 0)
+    monkeypatch.setattr(sparse, "_TOGETHER", 12 * 7)  # seven pairs at a time
+    assert coupling.credit(post, pre, per_sample=per_sample) == pytest.approx(picked, rel=1e-12)
+
+
+def test_pairs_may_be_an_array_that_nobody_can_change():
+    pairs = np.array([[0, 1], [2, 2]])
+    coupling = Masked(3, pairs)
+    pairs[0] = 7
+    assert coupling == Masked(3, ((0, 1), (2, 2)))
+    assert coupling != Masked(3, ((0, 1), (2, 1)))
+    assert not coupling.pairs.flags.writeable
+    many = Masked(2000, np.stack([np.arange(2000), np.zeros(2000, int)], axis=1))
+    assert repr(many) == "Masked(units=2000, pairs=<2000>, reciprocal=False)"
 
 
 @given(case=cases())

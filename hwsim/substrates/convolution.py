@@ -127,14 +127,14 @@ class Convolutional(Coupling):
         """Couplings shift by shift, in each all (out, in) channels, in each all places."""
         places = self.height * self.width
         channels = np.indices((self.channels, self.channels)).reshape(2, -1, 1) * places
-        pairs: list[tuple[int, int]] = []
+        pairs = []
         for dy, dx in self._shifts:
             rows = np.arange(max(0, -dy), min(self.height, self.height - dy))
             columns = np.arange(max(0, -dx), min(self.width, self.width - dx))
             post = (rows[:, None] * self.width + columns).ravel()
             posts, pres = channels[0] + post, channels[1] + post + dy * self.width + dx
-            pairs += zip(posts.ravel().tolist(), pres.ravel().tolist(), strict=True)
-        return Masked(self.units, tuple(pairs))
+            pairs.append(np.stack([posts.ravel(), pres.ravel()], axis=1))
+        return Masked(self.units, np.concatenate(pairs))
 
     def _kernel(self, block: Array) -> Array:
         return _symmetric(block) if self.reciprocal else block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,6 +17,12 @@ from hwsim.contracts.errors import InputError
 from .coupling import Coupling, flat, outer
 
 _Masked = TypeVar("_Masked", bound="Masked")
+_WHOLE = 2048
+"""Units up to which a credit is picked from post pre^T, all N^2 of it."""
+_TOGETHER = 2**22
+"""Products of a credit that are formed at once where it is not: 32 MB."""
+_SHOWN = 1000
+"""Pairs up to which they are shown."""
 
 
 @final
@@ -152,7 +159,7 @@ class Layered(Coupling):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Masked(Coupling):
     """Only the couplings that exist: `W_ij = block_k` for `pairs[k] = (i, j)`, post before pre, and 0 elsewhere.
 
@@ -161,21 +168,32 @@ class Masked(Coupling):
 
     Args:
         units: N.
-        pairs: (post, pre) of each of K couplings, `block` [K].
+        pairs: (post, pre) of each of K couplings, `block` [K]: pairs of numbers, or an array [K, 2].
         reciprocal: whether the two directions share a conductance.
 
     Raises:
         InputError: no pairs, a unit that does not exist, or a coupling that is listed twice.
 
-    Cost of `apply`: N^2 to lay W out, then B N^2 multiply-adds; `credit` forms post pre^T and picks from it.
+    Cost of `apply`: N^2 to lay W out, then B N^2 multiply-adds. Of a settling on compiled kernels: K multiply-adds for
+    each lane and step while K is below a tenth of N^2. Of `credit`: post pre^T, from which it picks, or B K
+    multiply-adds where that is too large.
     """
 
     units: int
-    pairs: tuple[tuple[int, int], ...]
+    pairs: Integer[np.ndarray, "K 2"]
     reciprocal: bool = False
 
-    def __post_init__(self) -> None:
-        if not self.pairs:
+    def __init__(
+        self,
+        units: int,
+        pairs: Sequence[tuple[int, int]] | Integer[np.ndarray, "K 2"],
+        reciprocal: bool = False,
+    ) -> None:
+        listed = np.array(pairs, np.int64).reshape(-1, 2)
+        listed.flags.writeable = False
+        for name, value in (("units", units), ("pairs", listed), ("reciprocal", reciprocal)):
+            object.__setattr__(self, name, value)
+        if not len(self.pairs):
             raise InputError("masked couplings need at least one (post, pre) pair; found none")
         posts, pres = self._directed
         if min(posts.min(), pres.min()) < 0 or max(posts.max(), pres.max()) >= self.units:
@@ -191,6 +209,19 @@ class Masked(Coupling):
                 f"found ({post}, {pre}) {counts.max()} times"
             )
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Masked):
+            return NotImplemented
+        same = (self.units, self.reciprocal) == (other.units, other.reciprocal)
+        return same and np.array_equal(self.pairs, other.pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.units, self.reciprocal, self.pairs.tobytes()))
+
+    def __repr__(self) -> str:
+        pairs = repr(tuple(map(tuple, self.pairs.tolist()))) if len(self.pairs) <= _SHOWN else f"<{len(self.pairs)}>"
+        return f"Masked(units={self.units}, pairs={pairs}, reciprocal={self.reciprocal})"
+
     @classmethod
     def of(cls: type[_Masked], mask: Bool[np.ndarray, "N N"], *, reciprocal: bool = False) -> _Masked:
         """The couplings where a matrix [post, pre] is true, row by row (with `reciprocal`, its upper triangle).
@@ -200,8 +231,7 @@ class Masked(Coupling):
         """
         if reciprocal and not np.array_equal(mask, mask.T):
             raise InputError("reciprocal couplings exist in both directions; found a mask that is not symmetric")
-        places = np.argwhere(np.triu(mask) if reciprocal else mask).tolist()
-        return cls(len(mask), tuple((post, pre) for post, pre in places), reciprocal)
+        return cls(len(mask), np.argwhere(np.triu(mask) if reciprocal else mask), reciprocal)
 
     @classmethod
     def grid(cls: type[_Masked], height: int, width: int, radius: int = 1, *, reciprocal: bool = False) -> _Masked:
@@ -237,8 +267,18 @@ class Masked(Coupling):
 
     def credit(self, post: Float[Array, "*T B N"], pre: Float[Array, "*T B N"], *, per_sample: bool) -> Array:
         posts, pres = self._directed
-        full = flat(outer(post, pre, per_sample=per_sample), 2)
-        return self.share(pick(full, posts * self.units + pres))
+        if self.units <= _WHOLE:
+            full = flat(outer(post, pre, per_sample=per_sample), 2)
+            return self.share(pick(full, posts * self.units + pres))
+        xp, lanes = namespace(post, pre), post.shape[-2]
+        post, pre = (xp.reshape(each, (-1, lanes, self.units)) for each in (post, pre))
+        axes = 0 if per_sample else (0, 1)
+        some = max(1, _TOGETHER // (post.shape[0] * lanes))
+        parts = [
+            xp.sum(pick(post, posts[first : first + some]) * pick(pre, pres[first : first + some]), axis=axes)
+            for first in range(0, len(posts), some)
+        ]
+        return self.share(xp.concat(parts, axis=-1))
 
     def unshared(self) -> Coupling:
         return self._unshared
@@ -255,7 +295,7 @@ class Masked(Coupling):
     @cached_property
     def _turned(self) -> Integer[np.ndarray, " turned"]:
         """The pairs that have another direction."""
-        return np.array([k for k, (post, pre) in enumerate(self.pairs) if post != pre], np.int64)
+        return np.flatnonzero(self.pairs[:, 0] != self.pairs[:, 1])
 
     @cached_property
     def _back(self) -> Integer[np.ndarray, " K"]:
@@ -267,7 +307,7 @@ class Masked(Coupling):
     @cached_property
     def _directed(self) -> tuple[Integer[np.ndarray, " places"], Integer[np.ndarray, " places"]]:
         """(post, pre) of every place of W that is not empty."""
-        posts, pres = np.array(self.pairs, np.int64).T
+        posts, pres = self.pairs.T
         if not self.reciprocal:
             return posts, pres
         return np.concatenate([posts, pres[self._turned]]), np.concatenate([pres, posts[self._turned]])
@@ -285,7 +325,7 @@ class Masked(Coupling):
         if not self.reciprocal:
             return self
         posts, pres = self._directed
-        return Masked(self.units, tuple(zip(posts.tolist(), pres.tolist(), strict=True)))
+        return Masked(self.units, np.stack([posts, pres], axis=1))
 
 
 def padded(block: Array) -> Array:
