@@ -13,7 +13,7 @@ import pytest
 from hwsim.contracts.device import Capability, Device
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Phase, Plan, RandomStart, Relaxation, Rest
-from hwsim.contracts.wrapped import WrappedDevice
+from hwsim.contracts.wrapped_device import WrappedDevice
 from hwsim.devices import SIMULATED, SimulatedDevice, ThermalNoise
 from hwsim.substrates import LeakyNetwork
 from hwsim.testing import check_device

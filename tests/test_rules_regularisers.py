@@ -12,7 +12,7 @@ from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import CapabilityError, InputError
 from hwsim.contracts.needs import Cost, Needs
 from hwsim.contracts.rule import Kind, settle_free
-from hwsim.contracts.wrapped import WrappedDevice
+from hwsim.contracts.wrapped_device import WrappedDevice
 from hwsim.devices import SimulatedDevice, Stepwise
 from hwsim.diagnostics import spectral_radius
 from hwsim.learning_rules.equilibrium import EquilibriumPropagation

@@ -18,7 +18,7 @@ from hwsim.contracts.noise import PHYSICAL, NoisePath, PhysicalNoise
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Plan, Relaxation
 from hwsim.contracts.substrate import LocalSynapses, Substrate, Synapses
-from hwsim.contracts.wrapped import WrappedDevice
+from hwsim.contracts.wrapped_device import WrappedDevice
 
 
 @final

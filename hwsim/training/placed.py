@@ -7,12 +7,12 @@ from functools import cached_property
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.task import Batch, Task
+from hwsim.contracts.task import Batch
+from hwsim.contracts.wrapped_task import WrappedTask
 from hwsim.reference import Place
 
 from .optimiser import AdamState
@@ -21,7 +21,7 @@ from .trainer import TrainingState
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Placed(Task):
+class Placed(WrappedTask):
     """Another task, its samples and readout as arrays of a place and of one type.
 
     On a device with `TorchEngine` at the same place everything in a training step is then a tensor there: states,
@@ -38,29 +38,12 @@ class Placed(Task):
         InputError: another type.
     """
 
-    task: Task
     place: Place
     dtype: type[np.floating[Any]] = np.float64
 
     def __post_init__(self) -> None:
         if np.dtype(self.dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise InputError(f"a placed task is of float32 or float64; found {np.dtype(self.dtype)}")
-
-    @property
-    def inputs(self) -> int:  # type: ignore[override]
-        return self.task.inputs
-
-    @property
-    def units(self) -> int:  # type: ignore[override]
-        return self.task.units
-
-    @property
-    def output_units(self) -> Int[Array, " K"]:
-        return self.task.output_units
-
-    @property
-    def chance(self) -> float:
-        return self.task.chance
 
     def array(self, values: Array) -> Array:
         """Values here; real numbers in the type of this task."""
@@ -94,18 +77,6 @@ class Placed(Task):
 
     def initial_readout(self, seed: int, gain: float) -> Parameters:
         return self.parameters(self.task.initial_readout(seed, gain))
-
-    def weights(self, horizon: int) -> Float[Array, " T1"]:
-        return self.task.weights(horizon)
-
-    def losses(self, z: Float[Array, "B N"], targets: Array, theta: Parameters) -> Float[Array, " B"]:
-        return self.task.losses(z, targets, theta)
-
-    def signal(self, z: Float[Array, "B N"], targets: Array, theta: Parameters) -> Float[Array, "B N"]:
-        return self.task.signal(z, targets, theta)
-
-    def readout_credit(self, z: Float[Array, "B N"], targets: Array, theta: Parameters) -> Parameters:
-        return self.task.readout_credit(z, targets, theta)
 
     def _placed(self, batch: Batch) -> Batch:
         return replace(batch, inputs=self.array(batch.inputs), targets=self.array(batch.targets))
