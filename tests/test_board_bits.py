@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 from board_line import Line
+from board_memory import NEEDS_GCC, NEEDS_QEMU, NO_QEMU
 from board_talk import Job, Talk
 
 from hwsim.contracts.errors import InputError
@@ -14,18 +15,13 @@ from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Phase, Plan
 from hwsim.devices import Fused, SimulatedDevice, Stepwise, ThermalNoise
 from hwsim.devices.board import protocol
-from hwsim.devices.board.build import Target, available
 from hwsim.devices.board.codes import AtKind, Flag, JobKind, ResetCause, StartKind, State, Type
-from hwsim.devices.board.emulator import Emulated, HostBoard, InProcessBoard, Machine, QemuBoard, qemu_missing
+from hwsim.devices.board.emulator import Emulated, HostBoard, InProcessBoard, Machine, QemuBoard
 from hwsim.devices.board.twin import FirmwareEngine
 from hwsim.kernels import Noise
 from hwsim.kernels.firmware import firmware_normals, firmware_slope
 from hwsim.substrates import EnergyNetwork, LeakyNetwork, RationalTanh, Tanh
 from hwsim.testing import check_device
-
-NEEDS_GCC = pytest.mark.skipif(available(Target.LIBRARY) is not None, reason=f"{available(Target.LIBRARY)}")
-ARM = available(Target.M4F) or available(Target.LIBRARY) or qemu_missing()
-NEEDS_QEMU = pytest.mark.skipif(ARM is not None, reason=f"{ARM}")
 
 N, M, LANES, SIGMA, EPS = 12, 5, 2, 0.05, 0.1
 RNG = np.random.default_rng(3)
@@ -298,7 +294,7 @@ class TestOtherBackEnds:
         pc = finals(in_process(emulated))
         with HostBoard(emulated, sanitized=True, tcp=True) as board, Line(board.url) as line:
             assert finals(opened(line.exchange)) == pc
-        if ARM is None:
+        if NO_QEMU is None:
             with QemuBoard(emulated, Machine.M3, seed=1) as board, Line(board.url) as line:
                 assert finals(opened(line.exchange)) == pc
 

@@ -1,11 +1,12 @@
 """A board is a device like any other: the suite, the firmware's twin, the rules, and what only boards have."""
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from board_memory import NEEDS_GCC, SMALL, board
+from board_memory import NEEDS_GCC, NEEDS_QEMU, SMALL, board
 
 from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import InputError, RangeError, ResumeError
@@ -14,7 +15,7 @@ from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Carry, Outcome, Phase, Plan, RandomStart
 from hwsim.contracts.rule import registered_rules, settle_free
 from hwsim.devices.board import Measured, SerialBoard
-from hwsim.devices.board.emulator import Emulated, HostBoard
+from hwsim.devices.board.emulator import Emulated, HostBoard, Machine, QemuBoard
 from hwsim.devices.board.modelled import simulated_twin
 from hwsim.devices.board.plans import BLOCK, changed
 from hwsim.learning_rules import FiniteHorizonEP
@@ -120,12 +121,35 @@ def trained(device, rule, steps, theta=None):
     return state.theta
 
 
-def test_training_on_a_board_and_on_its_twin_ends_with_the_same_bits():
-    device, _ = board(Emulated(units=12, inputs=64, lanes=16, horizon=12))
+def trains_as_its_twin(device, steps):
+    """The same bits on the board and on `SimulatedDevice`."""
     with device, simulated_twin(device.descriptor, device.spec) as twin:
-        ours, theirs = (trained(one, FiniteHorizonEP().clipped(1.0), 6) for one in (device, twin))
+        ours, theirs = (trained(one, FiniteHorizonEP().clipped(1.0), steps) for one in (device, twin))
     for name, block in ours.items():
         np.testing.assert_array_equal(block, theirs[name], err_msg=name)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_training_on_a_board_and_on_its_twin_ends_with_the_same_bits(noise):
+    trains_as_its_twin(board(Emulated(units=12, inputs=64, lanes=16, horizon=12, noise=noise))[0], 6)
+
+
+@NEEDS_QEMU
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_training_on_a_microcontroller_and_on_its_twin_ends_with_the_same_bits(noise):
+    with QemuBoard(Emulated(units=12, inputs=64, lanes=16, horizon=12, noise=noise), Machine.M4F, seed=1) as qemu:
+        trains_as_its_twin(SerialBoard(qemu.url), 3)
+
+
+@NEEDS_QEMU
+@pytest.mark.slow
+def test_a_microcontroller_passes_the_suite_of_devices():
+    with ExitStack() as boards:
+
+        def make():
+            return SerialBoard(boards.enter_context(QemuBoard(SMALL, Machine.M4F, seed=1)).url)
+
+        check_device(make)
 
 
 def test_credit_formed_on_the_board_is_that_of_the_recordings_and_little_comes_back():

@@ -12,12 +12,15 @@ import pytest
 from hwsim.devices.board import SerialBoard
 from hwsim.devices.board.build import Target, available, build
 from hwsim.devices.board.codes import ResetCause
-from hwsim.devices.board.emulator import Emulated, InProcessBoard
+from hwsim.devices.board.emulator import Emulated, InProcessBoard, qemu_missing
 from hwsim.devices.board.errors import LinkLost
 from hwsim.devices.board.faults import BadWire, Faults
 from hwsim.devices.board.ports import Opener, Port
 
 NEEDS_GCC = pytest.mark.skipif(available(Target.LIBRARY) is not None, reason=f"{available(Target.LIBRARY)}")
+NO_QEMU = available(Target.M4F) or available(Target.LIBRARY) or qemu_missing()
+"""Why no microcontroller is emulated here, or None."""
+NEEDS_QEMU = pytest.mark.skipif(NO_QEMU is not None, reason=f"{NO_QEMU}")
 SMALL = Emulated(units=6, inputs=4, lanes=16, horizon=20)
 _COPIES = itertools.count()
 
