@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .figures import Answer
 
-QUESTIONS = ("start", "roofline", "relaxation", "sparse", "layered", "training", "growth", "first-call")
+QUESTIONS = ("start", "roofline", "relaxation", "limit", "sparse", "layered", "training", "growth", "first-call")
 LEAST_ROUNDS = 7
 
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measures(options: argparse.Namespace) -> list[tuple[str, Callable[[], Answer]]]:
     """The questions asked, each with what answers it. The quick and quiet ones come first."""
-    from . import brian, first_call, layered, picture, relaxation, roofline, sparse, start, training, verdict
+    from . import brian, first_call, layered, limit, picture, relaxation, roofline, sparse, start, training, verdict
 
     rates: list[roofline.Roofline] = []
 
@@ -79,6 +79,7 @@ def _measures(options: argparse.Namespace) -> list[tuple[str, Callable[[], Answe
         "start": start.measure,
         "roofline": lambda: roofline.answer(roof()),
         "relaxation": relax,
+        "limit": limit.measure,
         "sparse": lambda: sparse.measure(options.rounds, full=options.full),
         "layered": lambda: layered.measure(options.rounds),
         "training": lambda: training.measure(options.rounds),

@@ -98,7 +98,7 @@ def answer(roofline: Roofline) -> Answer:
     return Answer(rows=[row], sheets=[sheet], bars=bars)
 
 
-def _shortest(call: Callable[[], object], least: float = 0.3) -> float:
+def shortest(call: Callable[[], object], least: float = 0.3) -> float:
     """Seconds of the fastest of as many calls as fit into some time, five at least."""
     call()
     best, begun, calls = float("inf"), time.perf_counter(), 0
@@ -114,13 +114,13 @@ def _product(threads: int) -> float:
     left, right = (draw.standard_normal((PRODUCT, PRODUCT), dtype=np.float32) for _ in range(2))
     out = np.empty_like(left)
     with threadpool_limits(limits=threads, user_api="blas"):
-        return 2.0 * PRODUCT**3 / _shortest(lambda: np.matmul(left, right, out=out), 1.0)
+        return 2.0 * PRODUCT**3 / shortest(lambda: np.matmul(left, right, out=out), 1.0)
 
 
 def _bandwidth() -> float:
     source = np.ones(COPIED, np.float32)
     target = np.empty_like(source)
-    return 8.0 * COPIED / _shortest(lambda: np.copyto(target, source))
+    return 8.0 * COPIED / shortest(lambda: np.copyto(target, source))
 
 
 def _normals() -> dict[str, float]:
@@ -156,7 +156,7 @@ def _each(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {name: 1e9 * _shortest(call) / (DRAWN[0] * DRAWN[1]) for name, call in calls.items()}
+        return {name: 1e9 * shortest(call) / (DRAWN[0] * DRAWN[1]) for name, call in calls.items()}
     finally:
         torch.set_num_threads(before)
 
