@@ -25,9 +25,9 @@ _AHEAD = 16
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
-def _products(rate: Any, panels: Any, out: Any, steps: int) -> None:
+def _products(rate: Any, panels: Any, span: Any, out: Any, steps: int) -> None:
     for _ in range(steps):
-        multiply_dense(rate, panels, out)
+        multiply_dense(rate, panels, span, out)
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
@@ -45,16 +45,17 @@ def _deviates(tile: Any, seed: int, step: int, ids: Any, words: Any, steps: int)
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
 def _loop(
-    z: Any, rate: Any, panels: Any, inflow: Any, steady: Any, tile: Any, seed: int, step: int, ids: Any, words: Any
+    z: Any, rate: Any, panels: Any, span: Any, inflow: Any, steady: Any, tile: Any, key: tuple[int, int, Any, Any]
 ) -> None:
     """All three and the update, for this one job: no option, no check, nothing recorded."""
+    seed, step, ids, words = key
     for t in range(STEPS):
         row = t % tile.shape[0]
         if row == 0:
             normal_tile(tile[: min(tile.shape[0], STEPS - t)], seed, step, t, 1, ids, words)
         for unit in range(z.shape[1]):
             rate[0, unit] = tanh_fast(z[0, unit])
-        multiply_dense(rate, panels, inflow)
+        multiply_dense(rate, panels, span, inflow)
         for unit in range(z.shape[1]):
             old = z[0, unit]
             change = np.float32(STEP_SIZE) * (inflow[0, unit] - old + steady[0, unit])
@@ -74,11 +75,11 @@ def measure() -> Answer:
     key = (at.seed, at.step, at.ids, at.words)
     device = Hwsim(job, 1)
     calls: dict[str, Callable[[], object]] = {
-        "products alone": lambda: _products(rate, weights.panels, inflow, STEPS),
+        "products alone": lambda: _products(rate, weights.panels, weights.span, inflow, STEPS),
         "tanh alone": lambda: _tanhs(z, rate, STEPS),
         "deviates alone": lambda: _deviates(tile, *key, STEPS),
         "a loop of these and the update, for this job only": lambda: _loop(
-            z, rate, weights.panels, inflow, steady, tile, *key
+            z, rate, weights.panels, weights.span, inflow, steady, tile, key
         ),
         "the kernel with all options, called": _kernel(z.copy(), steady, weights, noise),
         "`SimulatedDevice.relax`": device.relax,

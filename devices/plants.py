@@ -29,6 +29,9 @@ TILE = 64
 """Lanes over which constant terms are taken at a time, or fewer (`equal_rows`)."""
 SPARSE = 0.1
 """Share of couplings that exist up to which they are taken one by one."""
+BANDED, BANDED_UNITS = 3.0, 4096
+"""How many entries of a panel, most of them zero, cost as much as one that is taken by itself; and the most units of
+which a whole matrix is laid out for that."""
 _INDEX = np.dtype(np.int64)
 
 
@@ -148,11 +151,22 @@ class Network(Plant):
 
     @cached_property
     def _entries(self) -> tuple[Array, Array, Array] | None:
-        """(post, pre, value) of W where few enough are not empty."""
+        """(post, pre, value) of W where to multiply by these pays, one by one or in bands."""
         found = self.physics.coupling.entries(self.block)
-        if found is None or len(found[0]) > SPARSE * self.physics.units**2:
+        if found is None or not (self._banded or len(found[0]) <= SPARSE * self.physics.units**2):
             return None
         return found[0], found[1], self._array(self.sign * found[2])
+
+    @cached_property
+    def _banded(self) -> bool:
+        """Whether what W holds lies close together, as between layers, so that bands of it are faster than entries."""
+        from hwsim.kernels import banded_entries
+
+        units, found = self.physics.units, self.physics.coupling.entries(self.block)
+        if found is None or units > BANDED_UNITS:
+            return False
+        done = banded_entries(units, found[0], found[1], self.dtype.itemsize)
+        return done <= BANDED * len(found[0]) and done <= units**2 / 2
 
     @cached_property
     def _weights(self) -> Any:
@@ -179,9 +193,10 @@ class Network(Plant):
         return self._listed(*both)
 
     def _listed(self, post: Array, pre: Array, value: Array) -> Any:
-        from hwsim.kernels import sparse_weights
+        from hwsim.kernels import banded_weights, sparse_weights
 
-        return sparse_weights(self.physics.units, post, pre, value)
+        lay_out = banded_weights if self._banded else sparse_weights
+        return lay_out(self.physics.units, post, pre, value)
 
     @cached_property
     def _drives(self) -> Drives:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hwsim.kernels import dense_weights, product, sparse_weights
+from hwsim.kernels import banded_entries, banded_weights, dense_weights, product, sparse_weights
 from hwsim.kernels._product import multiply
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -71,6 +73,32 @@ def test_sparse_product_is_its_definition(dtype, units, share):
         assert_sums(times(rows, weights, (units, units)), rows, matrix, dtype)
 
 
+@st.composite
+def banded(draw):
+    """A matrix [N, N] of blocks, most of them empty; zeros and whole panels without an entry among them."""
+    units = draw(st.integers(1, 700))
+    values = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    matrix = np.zeros((units, units))
+    for _ in range(draw(st.integers(0, 4))):
+        top, left = values.integers(0, units, 2)
+        block = matrix[top : top + values.integers(1, 80), left : left + values.integers(1, 400)]
+        block[:] = values.standard_normal(block.shape) * (values.random(block.shape) < 0.9)
+    return matrix
+
+
+@BOTH
+@given(matrix=banded(), count=st.sampled_from(ROWS), seed=st.integers(0, 99))
+def test_a_banded_matrix_gives_the_bits_of_the_whole_one(dtype, matrix, count, seed):
+    """What is left out are products with zero, which change no sum."""
+    matrix, units = matrix.astype(dtype), len(matrix)
+    rows = np.random.default_rng(seed).standard_normal((count, units)).astype(dtype)
+    post, pre = np.nonzero(matrix)
+    whole, weights = dense_weights(matrix), banded_weights(units, post, pre, matrix[post, pre])
+    np.testing.assert_array_equal(*(times(rows, each, matrix.shape) for each in (weights, whole)))
+    lanes = weights.panels.shape[2]
+    assert banded_entries(units, post, pre, dtype(0).itemsize) == lanes * np.diff(weights.span, axis=1).sum()
+
+
 @BOTH
 @pytest.mark.parametrize("few", [False, True])
 def test_a_row_has_the_same_bits_among_any_others(dtype, few):
@@ -87,14 +115,16 @@ def test_a_row_has_the_same_bits_among_any_others(dtype, few):
 
 def test_what_is_listed_twice_adds_up():
     ends, value = np.array([1, 1, 0]), np.array([2.0, 3.0, 7.0])
-    found = times(np.eye(3), sparse_weights(3, ends, np.array([2, 2, 0]), value), (3, 3))
-    np.testing.assert_array_equal(found.T, [[7, 0, 0], [0, 0, 5], [0, 0, 0]])
+    for lay_out in (sparse_weights, banded_weights):
+        found = times(np.eye(3), lay_out(3, ends, np.array([2, 2, 0]), value), (3, 3))
+        np.testing.assert_array_equal(found.T, [[7, 0, 0], [0, 0, 5], [0, 0, 0]])
 
 
 @pytest.mark.parametrize(("post", "pre"), [([0, 3], [0, 0]), ([0, -1], [0, 0]), ([0, 0], [0, 3]), ([0], [0, 0])])
 def test_places_that_do_not_exist_are_refused(post, pre):
-    with pytest.raises(ValueError, match=r"entries of a matrix \[3, 3\] need a row and a column"):
-        sparse_weights(3, np.array(post), np.array(pre), np.ones(2))
+    for lay_out in (sparse_weights, banded_weights):
+        with pytest.raises(ValueError, match=r"entries of a matrix \[3, 3\] need a row and a column"):
+            lay_out(3, np.array(post), np.array(pre), np.ones(2))
 
 
 def test_rows_that_do_not_fit_are_refused():

@@ -5,7 +5,7 @@ interpreter lock.  The functions exported here check what they are given, unless
 """
 
 from ._check import Noise
-from ._product import Weights, dense_weights, no_weights, product, sparse_weights
+from ._product import Weights, banded_entries, banded_weights, dense_weights, no_weights, product, sparse_weights
 from ._step import Motion, Trajectory
 from .arrays import tanh_array
 from .coupled import (
@@ -44,6 +44,8 @@ __all__ = [
     "Response",
     "Trajectory",
     "Weights",
+    "banded_entries",
+    "banded_weights",
     "dense_weights",
     "draw_normals",
     "fill_normals",

@@ -33,6 +33,8 @@ class Weights(NamedTuple):
     Args:
         panels: [ceil(N / P), K, P], W^T in panels of P columns (64 bytes), the last filled up with zeros; or [0, K, P]
             where W is sparse.
+        span: [ceil(N / P), 2] int64, the first row of each panel that counts and the one after the last; all others
+            are zero.
         start: [parts, N + 1] int64, where the entries of each row of W begin that lie in the first 2048 columns, in the
             next, ...; [0, 0] where W is dense.
         place: [E] int32, the column of each entry.
@@ -40,6 +42,7 @@ class Weights(NamedTuple):
     """
 
     panels: FloatArray
+    span: IndexArray
     start: IndexArray
     place: IndexArray
     value: FloatArray
@@ -53,7 +56,48 @@ def dense_weights(matrix: FloatArray) -> Weights:
     full = np.zeros((count * lanes, depth), matrix.dtype)
     full[:rows] = matrix
     panels = np.ascontiguousarray(full.reshape(count, lanes, depth).transpose(0, 2, 1))
-    return Weights(frozen(panels), _STARTS, _PLACES, frozen(np.empty(0, matrix.dtype)))
+    span = np.empty((count, 2), np.int64)
+    span[:] = 0, depth
+    return Weights(frozen(panels), frozen(span), _STARTS, _PLACES, frozen(np.empty(0, matrix.dtype)))
+
+
+def banded_weights(units: int, post: IndexArray, pre: IndexArray, value: FloatArray) -> Weights:
+    """The matrix of `sparse_weights` laid out as a dense one, each panel of which is multiplied from its first to its
+    last row that is not empty: for couplings from layer to layer, or to neighbours.
+
+    Raises:
+        InputError: a place that does not exist.
+
+    Cost: 4 N^2 bytes, a pass over the entries.
+    """
+    _check_places(units, post, pre, value)
+    lanes = BYTES // value.itemsize
+    span = _spans(units, post, pre, lanes)
+    panels = np.zeros((len(span), units, lanes), value.dtype)
+    np.add.at(panels.reshape(-1), (post // lanes * units + pre) * lanes + post % lanes, value)
+    return Weights(frozen(panels), frozen(span), _STARTS, _PLACES, frozen(np.empty(0, value.dtype)))
+
+
+def banded_entries(units: int, post: IndexArray, pre: IndexArray, itemsize: int) -> int:
+    """How many entries `banded_weights` multiply by, those of the matrix and zeros between them."""
+    lanes = BYTES // itemsize
+    return lanes * int(np.diff(_spans(units, post, pre, lanes), axis=1).sum())
+
+
+def _spans(units: int, post: IndexArray, pre: IndexArray, lanes: int) -> IndexArray:
+    """`Weights.span`; of an empty panel one row."""
+    span = np.empty((-(-units // lanes), 2), np.int64)
+    span[:] = units, 0
+    np.minimum.at(span[:, 0], post // lanes, pre)
+    np.maximum.at(span[:, 1], post // lanes, pre + 1)
+    span[span[:, 1] == 0] = 0, 1
+    return span
+
+
+def _check_places(units: int, post: IndexArray, pre: IndexArray, value: FloatArray) -> None:
+    for side in (post, pre):
+        if side.shape != value.shape or (side.size and not 0 <= side.min() <= side.max() < units):
+            raise InputError(f"entries of a matrix [{units}, {units}] need a row and a column of it each")
 
 
 def sparse_weights(units: int, post: IndexArray, pre: IndexArray, value: FloatArray) -> Weights:
@@ -64,9 +108,7 @@ def sparse_weights(units: int, post: IndexArray, pre: IndexArray, value: FloatAr
 
     Cost: sorting the entries.
     """
-    for side in (post, pre):
-        if side.shape != value.shape or (side.size and not 0 <= side.min() <= side.max() < units):
-            raise InputError(f"entries of a matrix [{units}, {units}] need a row and a column of it each")
+    _check_places(units, post, pre, value)
     parts = -(-units // _COLUMNS)
     begins = pre // _COLUMNS * units + post
     order = np.lexsort((pre, begins))
@@ -75,6 +117,7 @@ def sparse_weights(units: int, post: IndexArray, pre: IndexArray, value: FloatAr
     start = np.stack([ends[part * units : (part + 1) * units + 1] for part in range(parts)])
     return Weights(
         panels=frozen(np.empty((0, units, BYTES // value.itemsize), value.dtype)),
+        span=_STARTS,
         start=frozen(start),
         place=frozen(pre[order].astype(np.int32)),
         value=frozen(np.ascontiguousarray(value[order])),
@@ -93,17 +136,17 @@ def given_weights(name: str, weights: Weights, like: FloatArray, units: int, *, 
     Raises:
         InputError: they are not.
     """
-    panels, start, place, value = weights
+    panels, span, start, place, value = weights
     lanes = BYTES // like.itemsize
     count = 0 if len(start) else -(-units // lanes)
-    fits = panels.dtype == like.dtype and panels.shape == (count, units, lanes)
+    fits = panels.dtype == like.dtype and panels.shape == (count, units, lanes) and len(span) == count
     if not fits or start.shape not in ((0, 0), (-(-units // _COLUMNS), units + 1))[: 1 + sparse]:
         kinds = "dense_weights or sparse_weights" if sparse else "dense_weights"
         shape = "sparse" if len(start) else list(panels.shape)
         raise InputError(
             f"{name} must be {kinds} of a {like.dtype} matrix [{units}, {units}]; found {panels.dtype}, {shape}"
         )
-    return Weights(frozen(panels), frozen(start), frozen(place), frozen(value))
+    return Weights(frozen(panels), frozen(span), frozen(start), frozen(place), frozen(value))
 
 
 def product(rows: FloatArray, weights: Weights) -> FloatArray:
@@ -117,7 +160,7 @@ def product(rows: FloatArray, weights: Weights) -> FloatArray:
         raise InputError(f"rows {list(rows.shape)} {rows.dtype} do not fit weights of {panels.shape[1]} {panels.dtype}")
     out = np.empty((len(rows), panels.shape[0] * panels.shape[2]), rows.dtype)
     if len(rows):
-        multiply_dense(frozen(np.ascontiguousarray(rows)), panels, out)
+        multiply_dense(frozen(np.ascontiguousarray(rows)), panels, weights.span, out)
     return out
 
 
@@ -147,38 +190,41 @@ def multiply(left: FloatArray, weights: Weights, turned: FloatArray, out: FloatA
     if sparse:
         _multiply_sparse(left, weights, turned, out)
     else:
-        multiply_dense(left, weights.panels, out)
+        multiply_dense(left, weights.panels, weights.span, out)
 
 
 @kernel()
-def multiply_dense(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
-    """The same with the panels of dense weights."""
+def multiply_dense(left: FloatArray, right: FloatArray, span: IndexArray, out: FloatArray) -> None:
+    """The same with the panels of dense weights and their spans."""
     rows, a, c = left.shape[0], left.shape[1], out.shape[1]
     panels, depth, lanes = right.shape
     b = depth * lanes
     blocks = (rows + 5) // 6  # of 6 rows or, so that none is much smaller, 5 or 4
     for k in range(0, depth, _DEPTH):
-        deep, fresh = min(_DEPTH, depth - k), k == 0
-        if rows == 1:
-            panel = 0
-            while panel + 4 <= panels:
-                _1x4(left, k, a, right, panel * b + k * lanes, b, out, panel * lanes, c, deep, fresh)
-                panel += 4
-            for rest in range(panel, panels):
-                _1x1(left, k, a, right, rest * b + k * lanes, b, out, rest * lanes, c, deep, fresh)
-        elif rows == 2:
-            panel = 0
-            while panel + 2 <= panels:
-                _2x2(left, k, a, right, panel * b + k * lanes, b, out, panel * lanes, c, deep, fresh)
-                panel += 2
-            for rest in range(panel, panels):
-                _2x1(left, k, a, right, rest * b + k * lanes, b, out, rest * lanes, c, deep, fresh)
-        else:
-            for panel in range(panels):
-                first, place = 0, panel * b + k * lanes
+        panel = 0
+        while panel < panels:
+            begin, end = max(k, span[panel, 0]), min(k + _DEPTH, span[panel, 1])
+            deep, fresh, some = end - begin, begin == span[panel, 0], 1
+            place, there = panel * b + begin * lanes, panel * lanes
+            if deep <= 0:
+                pass
+            elif rows == 1:
+                some = _alike(span, panel, 4)
+                if some == 4:
+                    _1x4(left, begin, a, right, place, b, out, there, c, deep, fresh)
+                else:
+                    _1x1(left, begin, a, right, place, b, out, there, c, deep, fresh)
+            elif rows == 2:
+                some = _alike(span, panel, 2)
+                if some == 2:
+                    _2x2(left, begin, a, right, place, b, out, there, c, deep, fresh)
+                else:
+                    _2x1(left, begin, a, right, place, b, out, there, c, deep, fresh)
+            else:
+                first = 0
                 for block in range(blocks):
                     size = (rows - first) // (blocks - block)
-                    here, there = first * a + k, first * c + panel * lanes
+                    here, there = first * a + begin, first * c + panel * lanes
                     if size == 6:
                         _6x1(left, here, a, right, place, b, out, there, c, deep, fresh)
                     elif size == 5:
@@ -188,6 +234,16 @@ def multiply_dense(left: FloatArray, right: FloatArray, out: FloatArray) -> None
                     else:
                         _3x1(left, here, a, right, place, b, out, there, c, deep, fresh)
                     first += size
+            panel += some
+
+
+@kernel(inline=True)
+def _alike(span: IndexArray, panel: int, count: int) -> int:
+    """`count` if that many panels from this one on have one span, else 1."""
+    alike = panel + count <= span.shape[0]
+    for other in range(panel + 1, min(panel + count, span.shape[0])):
+        alike &= (span[other, 0] == span[panel, 0]) & (span[other, 1] == span[panel, 1])
+    return count if alike else 1
 
 
 @kernel()

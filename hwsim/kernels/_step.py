@@ -232,7 +232,7 @@ def draw(here: Room, motion: Motion, noise: Address, t: int, steps: int) -> Floa
             normal_tile(rows, noise.seed, noise.step, noise.first + t, noise.coarse, noise.ids, noise.words)
         xi = deviates[later * lanes : (later + 1) * lanes]
         if motion.mixing.panels.size > 0:
-            multiply_dense(xi, motion.mixing.panels, part(here, 1, lanes))
+            multiply_dense(xi, motion.mixing.panels, motion.mixing.span, part(here, 1, lanes))
             xi = part(here, 1, lanes)
     return xi
 

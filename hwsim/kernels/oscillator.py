@@ -62,7 +62,7 @@ def _relax_oscillators(
             for row in range(lanes):
                 for unit in range(units):
                     sine[row, unit], cosine[row, unit] = sincos(now[row, unit])
-            multiply_dense(waves, net.weights.panels, pulls)
+            multiply_dense(waves, net.weights.panels, net.weights.span, pulls)
             for row in range(lanes):
                 for unit in range(units):
                     s, c = sine[row, unit], cosine[row, unit]

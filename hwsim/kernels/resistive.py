@@ -104,7 +104,7 @@ def _relax_circuit(
         keep(now, out, -1, lo, hi)
         for t in range(out.steps):
             copy(now, voltage)
-            multiply_dense(voltage, net.weights.panels, inflow)
+            multiply_dense(voltage, net.weights.panels, net.weights.span, inflow)
             if junction.size > 0:
                 _conduct(now, inflow, junction, net, lo)
             bring(current, motion, t, lo)
