@@ -162,10 +162,11 @@ def place(index: int, count: int) -> int:
     return index if count > 1 else 0
 
 
-def together(lanes: int, units: int) -> int:
+def together(lanes: int, units: int, *, sparse: bool = False) -> int:
     """How many of some lanes run through all steps together, in equal parts: up to 128 of few units, so that twins meet
-    and share their noise; up to 32 where couplings and states then just fit into a second cache; else up to 64."""
-    most = 128 if units <= _SOME else 32 if units < _MANY else 64
+    and share their noise; up to 32 where couplings and states then just fit into a second cache, or where couplings
+    are sparse, which meet 32 lanes at a time; else up to 64."""
+    most = 128 if units <= _SOME else 32 if units < _MANY or sparse else 64
     return -(-lanes // max(1, -(-lanes // most)))
 
 
@@ -197,7 +198,7 @@ class Room(NamedTuple):
 def room(passes: int, z: FloatArray, motion: Motion, weights: Weights, lanes: int) -> Room:
     """Memory for a tile of `lanes` lanes of z; pages that no pass touches cost nothing."""
     units = z.shape[1]
-    most = together(lanes, units)
+    most = together(lanes, units, sparse=len(weights.start) > 0)
     ahead = -(-_AHEAD // most) if motion.amplitude.size else 0
     return Room(
         together=most,
