@@ -110,6 +110,7 @@ class Response:
     residual: Float[Array, " B"] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Probe(ABC):
     """One road to the transposed response. The response is read by the stimulus's contrast, centered unless told.
 
@@ -121,9 +122,12 @@ class Probe(ABC):
     The runs of a contrast go side by side as lanes of one plan, under independent noise (repeats 1, 2, ...) or, with
     `shared_noise`, the same (capability `twins`), which cancels in the difference. A sample whose signals are all zero
     answers zero.
+
+    Args:
+        shared_noise: see above.
     """
 
-    shared_noise: bool
+    shared_noise: bool = False
 
     @property
     @abstractmethod
@@ -131,18 +135,18 @@ class Probe(ABC):
         """What the device must offer."""
 
     @property
-    @abstractmethod
     def corrected(self) -> bool:
         """Whether the network settles under the asymmetric-EP dynamics around the free state."""
+        return False
 
     @property
-    @abstractmethod
     def backwards(self) -> bool:
         """Whether the couplings are driven backwards, linearly, so that states are the response itself."""
+        return False
 
-    @abstractmethod
     def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
         """S by which the signal is divided and the response multiplied; None for 1."""
+        return None
 
     @final
     def begin(
@@ -243,8 +247,6 @@ class Corrected(Probe):
     settle of `steps` for each run of the contrast.
     """
 
-    shared_noise: bool = False
-
     @property
     def needs(self) -> Needs:
         return Needs(capabilities=frozenset({Capability.CORRECT}) | _twin_needs(self.shared_noise), from_free=True)
@@ -252,13 +254,6 @@ class Corrected(Probe):
     @property
     def corrected(self) -> bool:
         return True
-
-    @property
-    def backwards(self) -> bool:
-        return False
-
-    def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
-        return None
 
 
 @final
@@ -270,19 +265,9 @@ class Natural(Probe):
     nonlinearity alone, as the contrast says. Cost: a settle of `steps` for each run of the contrast.
     """
 
-    shared_noise: bool = False
-
     @property
     def needs(self) -> Needs:
         return Needs(capabilities=_twin_needs(self.shared_noise), reciprocal=True, from_free=True)
-
-    @property
-    def corrected(self) -> bool:
-        return False
-
-    @property
-    def backwards(self) -> bool:
-        return False
 
     def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
         xp, metric = namespace(at), device.synapses.metric(at, theta)
@@ -302,22 +287,9 @@ class VectorField(Probe):
     merely reciprocal: a metric is left out). Cost: a settle of `steps` for each run of the contrast.
     """
 
-    shared_noise: bool = False
-
     @property
     def needs(self) -> Needs:
         return Needs(capabilities=_twin_needs(self.shared_noise), from_free=True)
-
-    @property
-    def corrected(self) -> bool:
-        return False
-
-    @property
-    def backwards(self) -> bool:
-        return False
-
-    def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
-        return None
 
 
 @final
@@ -329,19 +301,10 @@ class Transposed(Probe):
     run of the contrast.
     """
 
-    shared_noise: bool = False
-
     @property
     def needs(self) -> Needs:
         return Needs(capabilities=frozenset({Capability.TRANSPOSE}) | _twin_needs(self.shared_noise))
 
     @property
-    def corrected(self) -> bool:
-        return False
-
-    @property
     def backwards(self) -> bool:
         return True
-
-    def metric(self, device: Device, theta: Parameters, at: Float[Array, "B N"]) -> Float[Array, "B N"] | None:
-        return None
