@@ -92,6 +92,30 @@ from ._compile import kernel
 def gain(x):
     return {gain} * x
 """
+VARIANTS = """
+from ._compile import kernel
+
+def made(gain):
+    @kernel()
+    def step(x):
+        return gain * x
+    return step
+"""
+TOGETHER = """
+from room.caller import made
+steps, late = [made(2.0), made(3.0)], []
+first, second = (step._cache._cache_file for step in steps)
+first._load_index = second._load_index = dict  # neither has saved yet when the other looks
+write, first._save_data = first._save_data, lambda *given: late.append(given)
+assert [step(1.0) for step in steps] == [2.0, 3.0]
+write(*late[0])  # the first of them writes last
+"""
+AFTERWARDS = """
+from room.caller import made
+steps = [made(2.0), made(3.0)]
+assert [step(1.0) for step in steps] == [2.0, 3.0]
+print([sum(step.stats.cache_hits.values()) for step in steps])
+"""
 ASK = "from room.caller import step; print({asked}, sum(step.stats.cache_hits.values()), step._cache.cache_path)"
 
 
@@ -130,6 +154,16 @@ def test_a_cache_that_names_a_type_which_is_gone_is_written_afresh(room):
         (room / "caller.py").write_text(TYPED.format(name=name))
         asked = f"step(__import__('room.caller').caller.{name}(1.0))"
         assert ask(room, asked=asked)[:2] == (3.0, hits)
+
+
+def test_two_variants_that_are_saved_at_the_same_time_are_not_mistaken_for_each_other(room):
+    (room / "caller.py").write_text(VARIANTS)
+    environment = os.environ | {"PYTHONPATH": str(room.parent)}
+    for script, said in ((TOGETHER, ""), (AFTERWARDS, "[0, 1]\n"), (AFTERWARDS, "[1, 1]\n")):
+        run = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+        )
+        assert run.stdout == said
 
 
 def test_the_cache_goes_where_the_environment_says(room, tmp_path):

@@ -30,11 +30,30 @@ def _stamp(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _digest(*parts: str) -> str:
+    """A short name for these words."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
 _STAMP = _stamp(Path(__file__).parent)
 
 
 class _Files(IndexDataCacheFile):
-    """The files of one kernel."""
+    """The files of one kernel, each named after what it holds.
+
+    Numba numbers them, and takes the next number that it sees: of two processes that compile two variants of a kernel
+    at the same time, one would from then on run the machine code of the other.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """The machine code first and its name after it, so that a name in the index is that of a whole file."""
+        known = self._load_index()
+        if not known:  # new, or of other sources
+            for old in Path(self._cache_path).glob(self._index_name.removesuffix("nbi") + "*.nbc"):
+                old.unlink(missing_ok=True)
+        name = f"{self._index_name.removesuffix('nbi')}{_digest(self._source_stamp, repr(key))}.nbc"
+        self._save_data(name, data)
+        self._save_index({**self._load_index(), key: name})
 
     def _load_index(self) -> Any:
         try:
