@@ -162,8 +162,9 @@ class Network(Plant):
         """Whether what W holds lies close together, as between layers, so that bands of it are faster than entries."""
         from hwsim.kernels import banded_entries
 
-        units, found = self.physics.units, self.physics.coupling.entries(self.block)
-        if found is None or units > BANDED_UNITS:
+        units = self.physics.units
+        found = None if units > BANDED_UNITS else self.physics.coupling.entries(self.block)
+        if found is None:
             return False
         done = banded_entries(units, found[0], found[1], self.dtype.itemsize)
         return done <= BANDED * len(found[0]) and done <= units**2 / 2

@@ -206,6 +206,8 @@ def test_a_reciprocal_convolution_acts_by_the_symmetric_part_of_its_kernel():
         (lambda: Layered((3,)), r"two layers or more, each of one unit or more; found \(3,\)"),
         (lambda: Layered((3, 0)), r"found \(3, 0\)"),
         (lambda: Masked(3, ()), r"at least one \(post, pre\) pair; found none"),
+        (lambda: Masked(3, np.zeros((2, 3), int)), r"whole numbers \[K, 2\]; found int64 of shape \[2, 3\]"),
+        (lambda: Masked(3, np.array([[0.0, 1.5]])), r"whole numbers \[K, 2\]; found float64"),
         (lambda: Masked(3, ((0, 1), (3, 2))), r"name units 0 .. 2; found 0 .. 3"),
         (lambda: Masked(3, ((0, 1), (2, 1), (0, 1))), r"each pair once; found \(0, 1\) 2 times"),
         (lambda: Masked(3, ((0, 1), (1, 0)), True), r"each pair once in either order; found \(0, 1\) 2 times"),

@@ -450,6 +450,11 @@ def test_what_allocates_is_no_kernel():
         ("net", {"weights": dense_weights(np.zeros((N, N)))}, "weights must be dense_weights .* of a float32 matrix"),
         ("net", {"weights": dense_weights(np.zeros((N, N + 1), np.float32))}, rf"found float32, \[3, {N + 1}, 16\]"),
         ("net", {"back": dense_weights(np.zeros((N, N), np.float32))}, r"back must be .* matrix \[0, 0\]"),
+        (
+            "net",
+            {"weights": dense_weights(np.zeros((N, N), np.float32))._replace(span=np.array([[0, N + 1]] * 3))},
+            rf"the spans of weights must be \[3, 2\] from 0 to {N}",
+        ),
         ("net", {"nonlinearity": 7}, "nonlinearity 7"),
         ("net", {"at": np.zeros((B, N), np.float32)}, "gain must be"),
         ("trajectory", {"z": np.zeros((B, N), np.int32)}, "z must be a writable"),

@@ -13,6 +13,7 @@ from hwsim.devices import fused
 from hwsim.devices.engines import Deployment, Stepwise, Stretch
 from hwsim.devices.fused import Fused, engine_for
 from hwsim.devices.integrators import Euler, Exponential, Heun
+from hwsim.devices.plants import PLANTS
 from hwsim.substrates import (
     Chip,
     Dense,
@@ -21,6 +22,7 @@ from hwsim.substrates import (
     FieldSubstrate,
     Hard,
     Identity,
+    Layered,
     LeakyNetwork,
     LinearLangevin,
     Logistic,
@@ -255,6 +257,7 @@ def test_a_lane_that_is_not_finite_keeps_to_itself(name, bad, dtype):
 
 DIRECTED = Masked.of(np.random.default_rng(0).random((260, 260)) < 0.05)
 MUTUAL = Masked.grid(13, 20, reciprocal=True)
+LAYERS = Layered((200, 50, 10))
 
 
 @BOTH
@@ -266,13 +269,24 @@ MUTUAL = Masked.grid(13, 20, reciprocal=True)
         OscillatorNetwork(units=260, inputs=M, coupling=Dense(260)),
         LeakyNetwork(units=260, inputs=M, coupling=DIRECTED),
         EnergyNetwork(units=260, inputs=M, coupling=MUTUAL),
+        LeakyNetwork(units=260, inputs=M, coupling=LAYERS),
+        EnergyNetwork(units=260, inputs=M, coupling=Layered(LAYERS.sizes, reciprocal=True)),
     ],
 )
 def test_wide_networks_settle_alike(substrate, dtype):
-    """More units than a panel is deep, more lanes than go together; all couplings, and few of them one by one."""
+    """More units than a panel is deep, more lanes than go together; all couplings, few of them one by one, or bands."""
     case = Case(substrate, dtype, lanes=40, root=np.full(260, 0.05))
     case.check(correct_at=case.array(40, 260), record=8)
     case.check(at=case.array(40, 260))
+
+
+def test_couplings_are_laid_out_as_they_are_multiplied_fastest():
+    for coupling, kind in ((Dense(260), "dense"), (DIRECTED, "sparse"), (MUTUAL, "sparse"), (LAYERS, "banded")):
+        substrate = LeakyNetwork(units=260, inputs=M, coupling=coupling)
+        plant = PLANTS[LeakyNetwork](substrate, substrate.initial(0, gain=0.8, input_gain=1.0), np.dtype(np.float32))
+        weights = plant.net(np.zeros((1, M), np.float32), None).weights
+        whole = np.diff(weights.span, axis=1).sum() == weights.panels.shape[0] * weights.panels.shape[1]
+        assert ("sparse" if weights.start.size else "dense" if whole else "banded") == kind
 
 
 def test_the_fastest_engine_is_chosen():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
@@ -13,7 +12,7 @@ from .task import Batch, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class WrappedTask(Task, ABC):
+class WrappedTask(Task):
     """Everything as in the task inside: a subclass says what it changes.
 
     Args:

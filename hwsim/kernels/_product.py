@@ -139,13 +139,15 @@ def given_weights(name: str, weights: Weights, like: FloatArray, units: int, *, 
     panels, span, start, place, value = weights
     lanes = BYTES // like.itemsize
     count = 0 if len(start) else -(-units // lanes)
-    fits = panels.dtype == like.dtype and panels.shape == (count, units, lanes) and len(span) == count
+    fits = panels.dtype == like.dtype and panels.shape == (count, units, lanes)
     if not fits or start.shape not in ((0, 0), (-(-units // _COLUMNS), units + 1))[: 1 + sparse]:
         kinds = "dense_weights or sparse_weights" if sparse else "dense_weights"
         shape = "sparse" if len(start) else list(panels.shape)
         raise InputError(
             f"{name} must be {kinds} of a {like.dtype} matrix [{units}, {units}]; found {panels.dtype}, {shape}"
         )
+    if count and (span.shape != (count, 2) or span.min() < 0 or span.max() > units):
+        raise InputError(f"the spans of {name} must be [{count}, 2] from 0 to {units}; found {list(span.shape)}")
     return Weights(frozen(panels), frozen(span), frozen(start), frozen(place), frozen(value))
 
 

@@ -132,7 +132,7 @@ def as_given(trajectory: Trajectory, motion: Motion, noise: Noise) -> Arguments:
 def run_tiles(
     kernel: Callable[..., None],
     arguments: Arguments,
-    net: tuple[Any, ...],
+    net: Any,
     tiles: Tiles,
     run: Run,
     *,
@@ -147,7 +147,7 @@ def run_tiles(
     def settle(tile: tuple[int, int]) -> None:
         low, high = tile
         if low < high:
-            kernel(*arguments, net, room(passes, trajectory.z, motion, net[0], high - low), low, high)
+            kernel(*arguments, net, room(passes, trajectory.z, motion, net.weights, high - low), low, high)
 
     if len(tiles) == 1:
         settle(tiles[0])

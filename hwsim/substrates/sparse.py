@@ -172,7 +172,7 @@ class Masked(Coupling):
         reciprocal: whether the two directions share a conductance.
 
     Raises:
-        InputError: no pairs, a unit that does not exist, or a coupling that is listed twice.
+        InputError: no pairs, pairs that are none, a unit that does not exist, or a coupling that is listed twice.
 
     Cost of `apply`: N^2 to lay W out, then B N^2 multiply-adds. Of a settling on compiled kernels: K multiply-adds for
     each lane and step while K is below a tenth of N^2. Of `credit`: post pre^T, from which it picks, or B K
@@ -189,7 +189,13 @@ class Masked(Coupling):
         pairs: Sequence[tuple[int, int]] | Integer[np.ndarray, "K 2"],
         reciprocal: bool = False,
     ) -> None:
-        listed = np.array(pairs, np.int64).reshape(-1, 2)
+        found = np.array(pairs)
+        listed = np.empty((0, 2), np.int64) if found.size == 0 else found
+        if listed.ndim != 2 or listed.shape[1] != 2 or listed.dtype.kind not in "iu":
+            raise InputError(
+                f"pairs are (post, pre), whole numbers [K, 2]; found {listed.dtype} of shape {list(listed.shape)}"
+            )
+        listed = listed.astype(np.int64)
         listed.flags.writeable = False
         for name, value in (("units", units), ("pairs", listed), ("reciprocal", reciprocal)):
             object.__setattr__(self, name, value)
