@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -216,6 +217,7 @@ def test_a_reciprocal_convolution_acts_by_the_symmetric_part_of_its_kernel():
         (lambda: Convolutional(1, 0, 4), r"1 or more"),
     ],
 )
-def test_couplings_that_make_no_sense(make, sentence):
+def test_couplings_that_make_no_sense(monkeypatch, make, sentence):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside tests, where no shape is checked
     with pytest.raises(InputError, match=sentence):
         make()
