@@ -1,6 +1,7 @@
 """What every test shares. Import hwsim inside fixtures and tests' own files, never here: the hook below comes first."""
 
 import os
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -18,6 +19,11 @@ settings.load_profile("short")
 PYPROJECT = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text(encoding="utf-8"))
 CHECKED = set(PYPROJECT["tool"]["setuptools"]["packages"]) - {"hwsim", "hwsim.kernels"}
 install_import_hook(sorted(CHECKED), "first_calls.check")
+
+
+# A shell ignores SIGINT for what it runs in the background, and processes that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup() -> None:
