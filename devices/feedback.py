@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Inexact
+from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array, namespace
 from hwsim.contracts.device import Capability, Device, DeviceSpec
@@ -16,8 +16,8 @@ from hwsim.contracts.errors import HwsimError, InputError
 from hwsim.contracts.noise import NoisePath, PhysicalNoise
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Plan, Relaxation
-from hwsim.contracts.scale import Scale
 from hwsim.contracts.substrate import Substrate, Synapses
+from hwsim.contracts.wrapped_substrate import WrappedSubstrate
 
 FEEDBACK = "feedback."
 """Prefix of the blocks of the feedback array."""
@@ -243,7 +243,7 @@ def _forward(substrate: Substrate, blocks: Mapping[str, str]) -> Substrate:
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ForwardSubstrate(Substrate):
+class ForwardSubstrate(WrappedSubstrate):
     """The physics of a device with a feedback array, as it settles: `F` without the further blocks, dF/dB = 0.
 
     Args:
@@ -251,32 +251,18 @@ class ForwardSubstrate(Substrate):
         feedback: (feedback block, block that it mirrors).
     """
 
-    substrate: Substrate
     feedback: tuple[tuple[str, str], ...]
 
-    @property
-    def units(self) -> int:  # type: ignore[override]
-        return self.substrate.units
+    def own(self, theta: Parameters) -> Parameters:
+        return without(theta, self._blocks)
 
     @property
-    def inputs(self) -> int:  # type: ignore[override]
-        return self.substrate.inputs
-
-    @property
-    def scale(self) -> Scale | None:
-        return self.substrate.scale
-
-    @property
-    def rails(self) -> tuple[Float[Array, " N"], Float[Array, " N"]] | None:
-        return self.substrate.rails
+    def reciprocal(self) -> bool:
+        return False
 
     @property
     def unfactored(self) -> frozenset[str]:
         return self.substrate.unfactored | set(self._blocks)
-
-    @property
-    def holomorphic(self) -> bool:
-        return self.substrate.holomorphic
 
     @property
     def _blocks(self) -> tuple[str, ...]:
@@ -290,33 +276,6 @@ class ForwardSubstrate(Substrate):
         ranges = self.substrate.ranges()
         return {**ranges, **{name: ranges[block] for name, block in self.feedback if block in ranges}}
 
-    def linear_part(self, theta: Parameters) -> Float[Array, " N"] | Float[Array, "N N"] | None:
-        return self.substrate.linear_part(self._own(theta))
-
-    def diffusion(self, theta: Parameters) -> Float[Array, "N N"] | None:
-        return self.substrate.diffusion(self._own(theta))
-
-    def field(self, z: Inexact[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Inexact[Array, "*T B N"]:
-        return self.substrate.field(z, x, self._own(theta))
-
-    def tangent(
-        self, v: Float[Array, "*T B N"], z: Float[Array, "*#T B N"], x: Float[Array, "B M"], theta: Parameters
-    ) -> Float[Array, "*T B N"]:
-        return self.substrate.tangent(v, z, x, self._own(theta))
-
-    def cotangent(
-        self, a: Float[Array, "*T B N"], z: Float[Array, "*#T B N"], x: Float[Array, "B M"], theta: Parameters
-    ) -> Float[Array, "*T B N"]:
-        return self.substrate.cotangent(a, z, x, self._own(theta))
-
-    def jacobian(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "B N N"]:
-        return self.substrate.jacobian(z, x, self._own(theta))
-
-    def jacobian_diagonal(
-        self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters
-    ) -> Float[Array, "*T B N"]:
-        return self.substrate.jacobian_diagonal(z, x, self._own(theta))
-
     def credit(
         self,
         post: Float[Array, "*T B N"],
@@ -326,29 +285,23 @@ class ForwardSubstrate(Substrate):
         *,
         per_sample: bool = False,
     ) -> Parameters:
-        credit = self.substrate.credit(post, z, x, self._own(theta), per_sample=per_sample)
+        credit = self.substrate.credit(post, z, x, self.own(theta), per_sample=per_sample)
         return _silent(theta, self._blocks, credit, len(x) if per_sample else None)
 
-    def influence(
-        self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters
-    ) -> Mapping[str, tuple[Float[Array, "B N"], Float[Array, "B K"]]]:
-        return self.substrate.influence(z, x, self._own(theta))
+    def energy_credit(self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters) -> Parameters | None:
+        return None
 
-    def unshared(self) -> Substrate:
-        apart = self.substrate.unshared()
-        return self if apart is self.substrate else replace(self, substrate=apart)
+    def metric(self, z: Float[Array, "B N"], theta: Parameters) -> Float[Array, "B N"] | None:
+        return None
 
     def unshare(self, theta: Parameters) -> Parameters:
         mirrors = {name: self.substrate.unshare(self._mirrored(theta, name))[block] for name, block in self.feedback}
-        return self.substrate.unshare(self._own(theta)) | mirrors
+        return super().unshare(theta) | mirrors
 
     def share(self, gradients: Parameters) -> Parameters:
         mirrors = {name: self.substrate.share(self._mirrored(gradients, name))[block] for name, block in self.feedback}
-        return self.substrate.share(self._own(gradients)) | mirrors
-
-    def _own(self, theta: Parameters) -> Parameters:
-        return without(theta, self._blocks)
+        return super().share(gradients) | mirrors
 
     def _mirrored(self, theta: Parameters, name: str) -> Parameters:
         """The substrate's own blocks, with a feedback block in its place."""
-        return self._own(theta) | {dict(self.feedback)[name]: theta[name]}
+        return self.own(theta) | {dict(self.feedback)[name]: theta[name]}

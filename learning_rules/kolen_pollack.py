@@ -18,8 +18,8 @@ from hwsim.contracts.noise import NoisePath
 from hwsim.contracts.parameters import Parameters, cosine
 from hwsim.contracts.plan import Relaxation
 from hwsim.contracts.rule import Estimate, Kind, LearningRule
-from hwsim.contracts.substrate import Substrate
 from hwsim.contracts.task import Batch, Task
+from hwsim.contracts.wrapped_substrate import WrappedSubstrate
 
 from .finite_horizon import FiniteHorizonEP
 from .playback import AdjointPlayback, swept
@@ -145,49 +145,13 @@ def _through_feedback(gradient: Callable[[Snapshot], Parameters]) -> Callable[[S
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Driven(Substrate):
+class _Driven(WrappedSubstrate):
     """A substrate whose cotangent alone is taken with the feedback blocks in place of those that they mirror."""
 
-    substrate: Substrate
     pairs: tuple[tuple[str, str], ...]
-
-    @property
-    def units(self) -> int:  # type: ignore[override]
-        return self.substrate.units
-
-    @property
-    def inputs(self) -> int:  # type: ignore[override]
-        return self.substrate.inputs
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return self.substrate.shapes()
-
-    def field(self, z: Float[Array, "*T B N"], x: Float[Array, "B M"], theta: Parameters) -> Float[Array, "*T B N"]:
-        return self.substrate.field(z, x, theta)
-
-    def tangent(
-        self, v: Float[Array, "*T B N"], z: Float[Array, "*#T B N"], x: Float[Array, "B M"], theta: Parameters
-    ) -> Float[Array, "*T B N"]:
-        return self.substrate.tangent(v, z, x, theta)
 
     def cotangent(
         self, a: Float[Array, "*T B N"], z: Float[Array, "*#T B N"], x: Float[Array, "B M"], theta: Parameters
     ) -> Float[Array, "*T B N"]:
         mirrored = {block: theta[name] for name, block in self.pairs}
         return self.substrate.cotangent(a, z, x, theta | mirrored)
-
-    def credit(
-        self,
-        post: Float[Array, "*T B N"],
-        z: Float[Array, "*T B N"],
-        x: Float[Array, "B M"],
-        theta: Parameters,
-        *,
-        per_sample: bool = False,
-    ) -> Parameters:
-        return self.substrate.credit(post, z, x, theta, per_sample=per_sample)
-
-    def influence(
-        self, z: Float[Array, "B N"], x: Float[Array, "B M"], theta: Parameters
-    ) -> Mapping[str, tuple[Float[Array, "B N"], Float[Array, "B K"]]]:
-        return self.substrate.influence(z, x, theta)
