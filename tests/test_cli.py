@@ -15,7 +15,7 @@ from hwsim.cli.main import _parser
 from hwsim.cli.methods import compose, device_of, method_named, task_of
 from hwsim.cli.options import METHOD_NAMES, setups_of
 from hwsim.cli.rules import rule_named
-from hwsim.cli.verdict import Interrupted
+from hwsim.cli.runner import Interrupted
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.rule import Clipped, Scaled, Sum
 from hwsim.learning_rules import ContractionHomeostat, CoupledLearning, EquilibriumPropagation, FiniteHorizonEP

@@ -17,8 +17,7 @@ from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import Carry, RandomStart, Rest, Start
 from hwsim.contracts.rule import LearningRule, require
 from hwsim.contracts.scale import Scale
-from hwsim.devices import PRESETS as MACHINES
-from hwsim.devices import SimulatedDevice
+from hwsim.devices import PRESETS as MACHINES, SimulatedDevice
 from hwsim.devices.imperfections import ADC, DAC, Asymmetry, Imperfection, Mismatch, ReadoutNoise, ThermalNoise
 from hwsim.devices.ladder import audit_ladder
 from hwsim.reference import BPTT

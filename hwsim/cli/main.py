@@ -6,19 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import final
 
-from .audit_options import EPILOG as AUDITS_SHOWN
-from .audit_options import add_audit_options
-from .board_options import EPILOG as BOARDS_SHOWN
-from .board_options import add_board_options
+from .audit_options import EPILOG as AUDITS_SHOWN, add_audit_options
+from .board_options import EPILOG as BOARDS_SHOWN, add_board_options
 from .options import METHOD_NAMES, add_verdict_options
 from .rules_options import EPILOG, add_rules_options
 from .spice_options import CIRCUIT_FORMAT, add_spice_options
-from .study_options import EPILOG as STUDIES_LISTED
-from .study_options import add_study_options
-from .train_options import EPILOG as TRAININGS_SHOWN
-from .train_options import add_train_options
+from .study_options import EPILOG as STUDIES_LISTED, add_study_options
+from .train_options import EPILOG as TRAININGS_SHOWN, add_train_options
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -58,70 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = options.command
     try:
         return command.run(options)
-    except KeyboardInterrupt:
-        print(f"\nhwsim {command.name}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nhwsim {command.name}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     except HwsimError as error:
         print(f"hwsim {command.name}: error: {error}", file=sys.stderr)
         return BAD_INPUT
 
 
-def _verdict(options: argparse.Namespace) -> int:
-    from .verdict import Interrupted, run_verdict
+def _later(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """The function of a module beside this one, imported when it is called."""
 
-    try:
-        run_verdict(options)
-    except Interrupted as interruption:
-        print(f"\nhwsim verdict: {interruption}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    def run(options: argparse.Namespace) -> int:
+        status: int = getattr(import_module(f"{__package__}.{module}"), name)(options)
+        return status
 
-
-def _rules(options: argparse.Namespace) -> int:
-    from .choosing import run_rules
-
-    return run_rules(options)
-
-
-def _board(options: argparse.Namespace) -> int:
-    from .board import run_board
-
-    return run_board(options)
-
-
-def _train(options: argparse.Namespace) -> int:
-    from .runner import Interrupted
-    from .train import run_train
-
-    try:
-        return run_train(options)
-    except Interrupted as interruption:
-        print(f"\nhwsim train: {interruption}", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _study(options: argparse.Namespace) -> int:
-    from .study import run_study
-    from .verdict import Interrupted
-
-    try:
-        run_study(options)
-    except Interrupted as interruption:
-        print(f"\nhwsim study: {interruption}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
-
-
-def _audit(options: argparse.Namespace) -> int:
-    from .audit import run_audit
-
-    return run_audit(options)
-
-
-def _spice(options: argparse.Namespace) -> int:
-    from .spice import run_spice
-
-    return run_spice(options)
+    return run
 
 
 COMMANDS = (
@@ -134,7 +83,7 @@ COMMANDS = (
         ),
         epilog=EPILOG,
         add_options=add_rules_options,
-        run=_rules,
+        run=_later("choosing", "run_rules"),
     ),
     Command(
         name="board",
@@ -142,7 +91,7 @@ COMMANDS = (
         description="Boards are machines that answer hwsim's board protocol over a serial line, or emulate doing so.",
         epilog=BOARDS_SHOWN,
         add_options=add_board_options,
-        run=_board,
+        run=_later("board", "run_board"),
     ),
     Command(
         name="train",
@@ -154,7 +103,7 @@ COMMANDS = (
         ),
         epilog=TRAININGS_SHOWN,
         add_options=add_train_options,
-        run=_train,
+        run=_later("train", "run_train"),
     ),
     Command(
         name="verdict",
@@ -165,7 +114,7 @@ COMMANDS = (
             "exact equilibrium gradient survives (a), does not (b), or neither can be said."
         ),
         add_options=add_verdict_options,
-        run=_verdict,
+        run=_later("verdict", "run_verdict"),
     ),
     Command(
         name="study",
@@ -177,7 +126,7 @@ COMMANDS = (
         ),
         epilog=STUDIES_LISTED,
         add_options=add_study_options,
-        run=_study,
+        run=_later("study", "run_study"),
     ),
     Command(
         name="audit",
@@ -189,7 +138,7 @@ COMMANDS = (
         ),
         epilog=AUDITS_SHOWN,
         add_options=add_audit_options,
-        run=_audit,
+        run=_later("audit", "run_audit"),
     ),
     Command(
         name="spice",
@@ -202,7 +151,7 @@ COMMANDS = (
         ),
         epilog=CIRCUIT_FORMAT,
         add_options=add_spice_options,
-        run=_spice,
+        run=_later("spice", "run_spice"),
     ),
 )
 

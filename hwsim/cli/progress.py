@@ -198,8 +198,7 @@ class _LiveView:
 
     def __init__(self, stream: Stream, runs: dict[str, _Run], total: int, clock: Callable[[], float]) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bars
+        from rich.progress import BarColumn, Progress as Bars, TextColumn
 
         self._console = Console(file=cast("IO[str]", stream), force_terminal=True)
         self._runs, self._total, self._clock = runs, total, clock

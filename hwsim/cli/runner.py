@@ -29,8 +29,8 @@ LINE_STEPS = 10
 """Training steps between two messages from a run to the progress bars."""
 
 
-class Interrupted(Exception):  # noqa: N818  # a wish, not an error
-    """Stopped by the user, with everything saved."""
+class Interrupted(KeyboardInterrupt):
+    """Stopped by the user, with everything saved: where, and how to go on."""
 
 
 @dataclass(frozen=True)

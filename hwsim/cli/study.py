@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from hwsim.contracts.errors import HwsimError, InputError, ResumeError
 
+from .runner import Interrupted
 from .study_options import BY_VALUE, StudySettings, study_settings_of
-from .verdict import Interrupted
 
 if TYPE_CHECKING:
     from hwsim.contracts.rule import LearningRule
@@ -45,8 +45,11 @@ class _Job:
         )
 
 
-def run_study(options: argparse.Namespace) -> None:
+def run_study(options: argparse.Namespace) -> int:
     """Measure, print and save.
+
+    Returns:
+        0.
 
     Raises:
         InputError, CapabilityError, ResumeError: what was asked cannot be done; nothing was started.
@@ -70,6 +73,7 @@ def run_study(options: argparse.Namespace) -> None:
             f"--resume goes on"
         ) from None
     _publish(study, options.out)
+    return 0
 
 
 def _asked(settings: StudySettings, task: Classification, rules: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,14 +12,12 @@ from hwsim.contracts.errors import HwsimError, InputError
 
 from .folder import open_folder
 from .options import Setup, setups_of, swept_json
-from .runner import Interrupted, Job, run_all
+from .runner import Job, run_all
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from hwsim.verdict import MethodRun, Verdict
-
-__all__ = ["Interrupted", "run_verdict"]
 
 TABLE_WIDTH = 118
 
@@ -27,8 +25,11 @@ FURTHER_SETTINGS = {"mismatch": 0.0, "reference_device": "cpu", "engine": "fused
 """Settings that came later, with what runs before them had."""
 
 
-def run_verdict(options: argparse.Namespace) -> None:
+def run_verdict(options: argparse.Namespace) -> int:
     """Run, print and save.
+
+    Returns:
+        0.
 
     Raises:
         InputError, CapabilityError, ResumeError: what was asked cannot be done; nothing was started.
@@ -71,6 +72,7 @@ def run_verdict(options: argparse.Namespace) -> None:
         _publish_verdict(verdicts[0], out, json_only=options.json == "-")
     else:
         _publish_sweep(setups, verdicts, out, json_only=options.json == "-")
+    return 0
 
 
 def _make(folder: Path) -> None:
