@@ -62,7 +62,7 @@ class Images(NodeTask):
     def validation(self) -> Batch:
         draw = np.random.default_rng(SEED)
         return Batch(
-            inputs=draw.uniform(0.0, 1.0, (LANES, PIXELS)),
+            inputs=draw.uniform(0.0, 1.0, (LANES, PIXELS)).astype(np.float32),
             targets=np.eye(CLASSES)[draw.integers(0, CLASSES, LANES)],
             ids=np.arange(LANES),
         )

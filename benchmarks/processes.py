@@ -35,14 +35,16 @@ def interleaved(commands: Mapping[str, Command], rounds: int) -> dict[str, Timin
 
 
 def run(command: Command) -> tuple[float, float, str]:
-    """(wall seconds, CPU seconds of it and its children, what it printed).
+    """(wall seconds, CPU seconds of it and its children, what it printed). Python keeps its byte code, whatever the
+    environment says: compiling it anew in every process is no user's way.
 
     Raises:
         RuntimeError: it failed; the message holds what it wrote to stderr.
     """
     wall, cpu = time.perf_counter(), _cpu_of_children()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        command.arguments, env={**os.environ, **command.environment}, capture_output=True, text=True, check=False
+        command.arguments, env={**environment, **command.environment}, capture_output=True, text=True, check=False
     )
     spent = time.perf_counter() - wall, _cpu_of_children() - cpu
     if done.returncode:
