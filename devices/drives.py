@@ -26,6 +26,11 @@ class Drives:
         self._x: Array | None = None
         self._drive: Array | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether no inputs have been seen yet."""
+        return self._x is None
+
     def of(
         self, x: Float[Array, "B M"], compute: Callable[[Float[Array, "B M"]], Float[Array, "B N"]]
     ) -> Float[Array, "B N"]:

@@ -9,15 +9,17 @@ from functools import partial
 from typing import Any, TypeAlias, final
 
 import numpy as np
-from jaxtyping import Bool, Float, Inexact, Int
+from jaxtyping import Bool, Float, Inexact
 
-from hwsim.contracts.arrays import Array
-from hwsim.contracts.noise import NoisePath, Stream
+from hwsim.contracts.arrays import Array, namespace
+from hwsim.contracts.noise import Stream
 from hwsim.contracts.parameters import Parameters
+from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates.chip import DrawnSubstrate
 
 from .arrays import HOST, Arrays
 from .integrators import Flow, Integrator, Propagator
+from .lanes import Lanes
 from .recordings import Recordings
 
 
@@ -60,9 +62,7 @@ class Stretch:
         low, high: the state is kept between them after every step. Where they are equal a unit is clamped.
         record: keep every `record`-th state; 0 keeps none.
         index: position of the phase in its plan, part of the noise address.
-        noise: the address of the noise.
-        ids: [B] sample ids.
-        repeats: [B] repeats per lane.
+        lanes: whose noise it is.
         recordings: where recorded states are kept.
     """
 
@@ -74,9 +74,7 @@ class Stretch:
     high: Rails
     record: int
     index: int
-    noise: NoisePath
-    ids: Int[Array, " B"]
-    repeats: Int[Array, " B"]
+    lanes: Lanes
     recordings: Recordings = Recordings()
 
 
@@ -106,7 +104,8 @@ def largest_change(slew: Float[Array, " N"], stretch: Stretch) -> Float[Array, "
 
 class Engine(ABC):
     """Runs phases on one chip, that of the one device it is given to. All states are [B, N] in the deployment's dtype;
-    BLAS is held to one thread. `Stepwise` and `TorchEngine` also run complex ones, of the same precision.
+    `Stepwise` and `TorchEngine` also run complex ones, of the same precision. Where an engine sums through NumPy's BLAS
+    it holds it to one thread.
 
     One step, with the chip's rate, offset and slew and xi ~ N(0, I) from the noise path (stream THERMAL):
 
@@ -198,21 +197,22 @@ class Stepwise(Engine):
             states = stretch.recordings.empty((1 + stretch.steps // stretch.record, *z.shape), z.dtype)
             states[0] = z
         limited = np.zeros(len(z), bool)
-        for step in range(stretch.steps):
-            noise = 0.0 if propagator.amplitude is None else propagator.spread(_deviates(z, step, stretch))
-            before = z
-            field: Flow = partial(flow, step=step)
-            if propagator.push.ndim == 2 and stretch.low is not None and stretch.high is not None:
-                field = partial(_released, flow=field, low=stretch.low, high=stretch.high)
-            within = partial(_within, stretch=stretch)
-            z, held = self._deployment.integrator.step(z, field, propagator, noise, slew, within)
-            limited |= held
-            if stretch.low is not None:
-                z, railed = between(z, stretch.low, stretch.high)
-                limited |= railed
-            z = z.astype(before.dtype, copy=False)
-            if states is not None and (step + 1) % stretch.record == 0:
-                states[(step + 1) // stretch.record] = z
+        with one_blas_thread():
+            for step in range(stretch.steps):
+                noise = 0.0 if propagator.amplitude is None else propagator.spread(_deviates(z, step, stretch))
+                before = z
+                field: Flow = partial(flow, step=step)
+                if propagator.push.ndim == 2 and stretch.low is not None and stretch.high is not None:
+                    field = partial(_released, flow=field, low=stretch.low, high=stretch.high)
+                within = partial(_within, stretch=stretch)
+                z, held = self._deployment.integrator.step(z, field, propagator, noise, slew, within)
+                limited |= held
+                if stretch.low is not None:
+                    z, railed = between(z, stretch.low, stretch.high)
+                    limited |= railed
+                z = z.astype(before.dtype, copy=False)
+                if states is not None and (step + 1) % stretch.record == 0:
+                    states[(step + 1) // stretch.record] = z
         return Settled(final=z, before=before, states=states, limited=limited)
 
 
@@ -230,14 +230,9 @@ def _force(stretch: Stretch, step: int) -> Array | float:
 
 
 def _deviates(z: Array, step: int, stretch: Stretch) -> Array:
-    return stretch.noise.normals(
-        Stream.THERMAL,
-        stretch.ids,
-        units=z.shape[1],
-        first=step,
-        phase=stretch.index,
-        repeats=stretch.repeats,
-    )[0]
+    lanes = stretch.lanes
+    units, phase = z.shape[1], stretch.index
+    return lanes.path.normals(Stream.THERMAL, lanes.ids, units=units, first=step, phase=phase, repeats=lanes.repeats)[0]
 
 
 def _within(z: Array, stretch: Stretch) -> Array:
@@ -258,7 +253,9 @@ def between(z: Inexact[Array, "B N"], low: Array, high: Array) -> tuple[Inexact[
 
     Complex states know clamps, and no rails.
     """
-    if np.iscomplexobj(z):
-        return np.where(low == high, high, z), np.zeros(len(z), bool)
-    held = np.where(z > high, high, np.where(z < low, low, z))
-    return held, ((held != z) & (low < high) & ~np.isnan(z)).any(axis=1)
+    xp = namespace(z)
+    if xp.isdtype(z.dtype, "complex floating"):
+        held = xp.where(low == high, high, z)
+        return held, xp.zeros(len(z), dtype=xp.bool, device=z.device)
+    held = xp.where(z > high, high, xp.where(z < low, low, z))
+    return held, xp.any((held != z) & (low < high) & (z == z), axis=1)

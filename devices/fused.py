@@ -15,6 +15,7 @@ from hwsim.contracts.arrays import Array
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.noise import Stream
 from hwsim.contracts.substrate import Substrate
+from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates.chip import DrawnSubstrate
 
 from .engines import Deployment, Engine, Settled, Stepwise, Stretch, largest_change
@@ -23,7 +24,6 @@ from .plants import PLANTS, Plant, constant, nothing
 
 WORTH = 3e5
 """Nanoseconds that a relaxation takes on one thread where another one begins to pay."""
-_WORD = np.dtype(np.uint32)
 
 
 @final
@@ -94,7 +94,7 @@ class Fused(Engine):
     def _run(
         self, kernel: Callable[..., None], z: Array, net: tuple[Any, ...], motion: tuple[Any, ...], stretch: Stretch
     ) -> Settled:
-        from hwsim.kernels import Noise, Trajectory
+        from hwsim.kernels import Trajectory
 
         dtype, shape = self._deployment.dtype, z.shape
         count = 1 + stretch.steps // stretch.record if stretch.record else 0
@@ -106,13 +106,7 @@ class Fused(Engine):
             steps=stretch.steps,
             every=stretch.record,
         )
-        noise = Noise(
-            path=stretch.noise,
-            stream=int(Stream.THERMAL),
-            phase=stretch.index,
-            ids=constant(stretch.ids, _WORD),
-            repeats=constant(stretch.repeats, _WORD),
-        )
+        noise = stretch.lanes.noise(Stream.THERMAL, stretch.index)
         kernel(trajectory, motion, noise, net, self._shares(shape, stretch.steps), self._run_shares, trusted=True)
         return Settled(
             final=trajectory.z,
@@ -126,6 +120,8 @@ class Fused(Engine):
         lanes, units = shape
         nanoseconds = lanes * units * steps * (4.0 + units / 40.0)
         count = min(self._threads, lanes) if nanoseconds > WORTH else 1
+        if count == 1:
+            return [(0, lanes)]
         borders = [round(lanes * part / count) for part in range(count + 1)]
         return list(pairwise(borders))
 
@@ -210,6 +206,7 @@ class _Side:
         )
 
 
+@one_blas_thread()
 def _plant(deployment: Deployment, drawn: DrawnSubstrate) -> Plant:
     return PLANTS[type(drawn.physics)](drawn.physics, drawn.real(deployment.theta), deployment.dtype)
 

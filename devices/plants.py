@@ -14,6 +14,7 @@ from jaxtyping import Float
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.substrate import Substrate
+from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates.circuit import Branches, DiodeLaw, IdealDiode, Shockley
 from hwsim.substrates.coupled import Driven
 from hwsim.substrates.energy import EnergyNetwork
@@ -37,6 +38,9 @@ _INDEX = np.dtype(np.int64)
 
 def constant(array: Array, dtype: np.dtype[Any]) -> Array:
     """An array as kernels want it: contiguous, read-only, in their precision."""
+    flags = array.flags
+    if flags.c_contiguous and not flags.writeable and array.dtype == dtype:
+        return array
     found = np.ascontiguousarray(array, dtype).view()
     found.flags.writeable = False
     return found
@@ -92,6 +96,7 @@ class Plant(ABC):
 
         return product(self._array(rows), weights)
 
+    @one_blas_thread()
     def _constant(self, of: Callable[[Array], Array], x: Float[Array, "B M"]) -> Float[Array, "B N"]:
         """`of(x)`, the same bits for equal lanes wherever they lie in the batch: a BLAS may sum other rows, and other
         numbers of rows, in other orders, and lanes that are twins must not differ."""
@@ -146,6 +151,7 @@ class Network(Plant):
         return relax_coupled
 
     @cached_property
+    @one_blas_thread()
     def _matrix(self) -> Float[Array, "N N"]:
         return self._array(self.sign * self.physics.coupling.matrix(self.block))
 
@@ -177,6 +183,11 @@ class Network(Plant):
         return self._listed(*self._entries)
 
     @cached_property
+    def _dense(self) -> Any:
+        """W for a product."""
+        return self._weights if len(self._weights.panels) else self._laid_out(self._matrix)
+
+    @cached_property
     def _transposed(self) -> Any:
         """W^T for the kernel."""
         if self._entries is None:
@@ -205,9 +216,18 @@ class Network(Plant):
 
     def _drive(self, x: Array) -> Array:
         def fresh(x: Array) -> Array:
-            return self._product(x, self._inputs)[:, : self.physics.units] + self.theta["b"]
+            U, units = np.asarray(self.theta["U"], self.dtype), self.physics.units
+            if self._drives.empty and len(x) < units:  # x is the smaller one to lay out, and the sums are the same
+                flow = self._product(U, self._laid_out(x))[:, : len(x)].T
+            else:
+                flow = self._product(x, self._inputs)[:, :units]
+            return self._array(flow + self.theta["b"])
 
         return self._array(self._drives.of(x, fresh))
+
+    @cached_property
+    def _none(self) -> Float[Array, "1 N"]:
+        return self._array(np.zeros((1, self.physics.units)))
 
     @cached_property
     def _inputs(self) -> Any:
@@ -215,24 +235,34 @@ class Network(Plant):
         return self._laid_out(self.theta["U"])
 
     def steady(self, x: Float[Array, "B M"]) -> Float[Array, "L N"]:
-        return self._array(np.zeros((1, self.physics.units))) if self.gradient else self._drive(x)
+        return self._none if self.gradient else self._drive(x)
 
-    def net(self, x: Float[Array, "B M"], at: Float[Array, "B N"] | None) -> tuple[Any, ...] | None:
+    @cached_property
+    def _net(self) -> Any:
+        """The couplings alone."""
         from hwsim.kernels import Coupled, no_weights
 
         none = nothing((0, 0), self.dtype)
-        back = no_weights(self.dtype) if at is None else self._skew if self.gradient else self._transposed
-        at = none if at is None else self._array(at)
         return Coupled(
             weights=self._weights,
-            drive=self._drive(x) if self.gradient else none,
+            drive=none,
             nonlinearity=self.nonlinearity.code,
             leak=self.leak,
             gradient=self.gradient,
-            at=at,
-            gain=none if at is none else self._array(self.nonlinearity.slope(at)),
-            back=back,
+            at=none,
+            gain=none,
+            back=no_weights(self.dtype),
         )
+
+    def net(self, x: Float[Array, "B M"], at: Float[Array, "B N"] | None) -> tuple[Any, ...] | None:
+        net = self._net
+        if self.gradient:
+            net = net._replace(drive=self._drive(x))
+        if at is None:
+            return net
+        at = self._array(at)
+        back = self._skew if self.gradient else self._transposed
+        return net._replace(at=at, gain=self._array(self.nonlinearity.slope(at)), back=back)
 
     def response(self, x: Float[Array, "B M"], at: Float[Array, "K B N"]) -> tuple[Any, ...] | None:
         from hwsim.kernels import Response
@@ -240,8 +270,9 @@ class Network(Plant):
         slope = self._array(self.nonlinearity.slope(at))
         leak = self._array(np.full((1, 1, self.physics.units), -self.leak))
         if self.gradient:
-            inflow = self.nonlinearity(at) @ self._matrix.T + self._drive(x)
-            leak = self._array(self.nonlinearity.curvature(at) * inflow + leak)
+            rates = self.nonlinearity(at)
+            inflow = self._product(rates.reshape(-1, self.physics.units), self._dense)[:, : self.physics.units]
+            leak = self._array(self.nonlinearity.curvature(at) * (inflow.reshape(at.shape) + self._drive(x)) + leak)
         pre = slope if self.gradient else nothing((0, 0, 0), self.dtype)
         return Response(weights=self._transposed, post=slope, diagonal=leak, pre=pre)
 
@@ -316,6 +347,7 @@ class Nodes(Plant):
         return relax_circuit
 
     @cached_property
+    @one_blas_thread()
     def _weights(self) -> Any:
         return self._laid_out(self.physics.linear_part(self.theta))
 

@@ -8,23 +8,24 @@ from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array, host
 from hwsim.contracts.checks import whole
 from hwsim.contracts.device import Capability, Device, DeviceSpec, check_ranges
 from hwsim.contracts.errors import InputError, ResumeError
-from hwsim.contracts.noise import NoisePath, PhysicalNoise, Stream
+from hwsim.contracts.noise import NoisePath, PhysicalNoise, Stream, check_repeats
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.plan import At, Carry, Outcome, Phase, Plan, RandomStart, Relaxation, Rest, Start
+from hwsim.contracts.plan import At, Carry, Plan, RandomStart, Relaxation, Rest, Start
 from hwsim.contracts.scale import Scale
 from hwsim.contracts.substrate import LocalSynapses, Substrate, Synapses
 from hwsim.contracts.threads import one_blas_thread
 from hwsim.substrates.chip import Chip, DrawnSubstrate
 
 from .arrays import HOST, Arrays
+from .bench import Bench
 from .description import described
-from .engines import Deployment, Engine, Settled, Stepwise, Stretch, between
+from .engines import Deployment, Engine, Stepwise
 from .fused import engine_for
 from .hardware import Hardware
 from .holding import KEYS, Holding
@@ -32,7 +33,6 @@ from .imperfections.contract import Imperfection, WriteReport
 from .integrators import Euler, Integrator
 from .lanes import Lanes
 from .recordings import Recordings
-from .tensors import TensorBench
 
 SIMULATED = frozenset(
     {
@@ -142,7 +142,7 @@ class SimulatedDevice(Device):
         self._synapses = LocalSynapses(substrate)
         self._dtype = np.dtype(dtype)
         self._engine = engine_for(substrate, threads) if engine is None else engine
-        self._arrays, self._recordings = self._engine.arrays, recordings
+        self._arrays = self._engine.arrays
         self._seeds = (die_seed, program_seed)
         self._own_noise = NoisePath(seed=seed)
         self._holding = Holding()
@@ -169,6 +169,9 @@ class SimulatedDevice(Device):
             unfactored=substrate.unfactored,
             exact_writes=self._hardware.exact_writes,
             mismatch=self._hardware.mismatch,
+        )
+        self._bench = Bench(
+            engine=self._engine, hardware=self._hardware, spec=self._spec, dtype=self._dtype, recordings=recordings
         )
 
     @property
@@ -371,13 +374,13 @@ class SimulatedDevice(Device):
             )
             self._engine.program(self._deployment)
 
-    def _engine_for(self, dtype: np.dtype[Any]) -> Engine:
-        """The engine, or for complex states the one that runs any physics."""
-        if dtype == self._dtype:
-            return self._engine
+    def _bench_for(self, dtype: np.dtype[Any]) -> Bench:
+        """The bench; for complex states in NumPy with the engine that runs any physics."""
+        if dtype == self._dtype or self._arrays is not HOST:
+            return self._bench
         plain = Stepwise()
         plain.program(self._deployment)
-        return plain
+        return replace(self._bench, engine=plain)
 
     def _dtype_of(self, plan: Plan) -> np.dtype[Any]:
         """Of the states of a plan: complex where something is that it starts at or puts in."""
@@ -393,7 +396,7 @@ class SimulatedDevice(Device):
         if pause is None or plan.lanes == 0:
             if self._hardware.restless:
                 self._realise(lanes.common)
-            return self._run_at_once(z, plan, lanes, dtype, at)
+            return self._bench_for(dtype).run(z, plan, lanes, at, dtype)
         each = pause + self._spec.dt * sum(phase.steps for phase in plan.phases)
         finals, runs = [], []
         for b in range(plan.lanes):
@@ -401,104 +404,10 @@ class SimulatedDevice(Device):
             if self._hardware.restless:
                 self._realise(lane.common, b * each, int(lane.ids[0]))
             around = None if at is None else at[..., b : b + 1, :]
-            final, results = self._run_at_once(z[b : b + 1], plan.lane(b), lane, dtype, around)
+            final, results = self._bench_for(dtype).run(z[b : b + 1], plan.lane(b), lane, around, dtype)
             finals.append(final)
             runs.append(results)
         return self._arrays.xp.concat(finals), tuple(Relaxation.joined(phase) for phase in zip(*runs, strict=True))
-
-    def _run_at_once(
-        self, z: Array, plan: Plan, lanes: Lanes, dtype: np.dtype[Any], at: Array | None
-    ) -> tuple[Array, tuple[Relaxation, ...]]:
-        """All phases of a plan back to back, all lanes at the same moment."""
-        if self._arrays is not HOST:
-            bench = TensorBench(
-                arrays=self._arrays,
-                engine=self._engine,
-                hardware=self._hardware,
-                spec=self._spec,
-                dtype=self._dtype,
-                recordings=self._recordings,
-            )
-            with np.errstate(over="ignore", invalid="ignore"):
-                return bench.run(z, plan, lanes, at, dtype)
-        engine = self._engine_for(dtype)
-        x, drive_clipped = self._hardware.drive(np.asarray(plan.inputs, self._dtype), lanes.path)
-        processes = self._hardware.begin(lanes)
-        results = []
-        for index, phase in enumerate(plan.phases):
-            low, high = self._rails(phase, plan.lanes, dtype) if at is None else (None, None)
-            if phase.displace is not None:
-                z = z + np.asarray(phase.displace, dtype)
-            clipped = drive_clipped
-            if low is not None and high is not None:
-                z, over = between(z, low, high)
-                clipped = clipped | over
-            if phase.clamp is not None:
-                values, over = self._clamped(phase.clamp, dtype)
-                z = np.array(z)
-                z[:, phase.clamp[0]] = values  # a value that is no number makes the lane diverge
-                clipped = clipped | over
-            current, processes = self._hardware.advance(processes, phase.steps, lanes, index)
-            stretch = Stretch(
-                x=np.asarray(x, self._dtype),
-                steps=phase.steps,
-                force=_total(phase.force, current, dtype),
-                correct_at=None if phase.correct_at is None else np.asarray(phase.correct_at, self._dtype),
-                low=low,
-                high=high,
-                record=1 if phase.record and self._hardware.looks_back else phase.record,
-                index=index,
-                noise=lanes.path,
-                ids=lanes.ids,
-                repeats=lanes.repeats,
-                recordings=self._recordings,
-            )
-            # a blow-up is an outcome, not a floating-point warning
-            with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
-                settled = engine.relax(z, stretch) if at is None else engine.relax_transpose(z, at, stretch)
-                z = settled.final
-                results.append(self._read(settled, phase, index, lanes, clipped))
-        return z, tuple(results)
-
-    def _read(self, settled: Settled, phase: Phase, index: int, lanes: Lanes, clipped: Bool[Array, " B"]) -> Relaxation:
-        """What the digital side sees. The residual is the analog one, which a simulator knows better than its ADC."""
-        z, hardware = settled.final, self._hardware
-        change = z - settled.before
-        if np.iscomplexobj(change):
-            change = np.abs(change)
-        residual = np.sqrt(np.einsum("bn,bn->b", change, change) / self._spec.units) / self._spec.step_size
-        outcome = np.full(len(z), int(Outcome.UNSETTLED))
-        outcome[residual <= self._spec.tolerance] = Outcome.SETTLED
-        final, over = hardware.read(z[None], settled.before[None], lanes, index, phase.steps, 1)
-        clipped = clipped | over | settled.limited
-        states = settled.states
-        if states is not None:
-            states, over = hardware.read_recording(states, lanes, index, phase.record)
-            clipped = clipped | over
-        outcome[clipped] = Outcome.SATURATED
-        if not (finite := np.isfinite(z)).all():
-            outcome[~finite.all(axis=1)] = Outcome.DIVERGED
-        return Relaxation(final=final[0].astype(z.dtype, copy=False), states=states, residual=residual, outcome=outcome)
-
-    def _rails(self, phase: Phase, lanes: int, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
-        """What keeps the state in: the chip's rails, and on clamped units their value from both sides."""
-        chip = self._hardware.chip
-        if not chip.railed and phase.clamp is None:
-            return None, None
-        low, high = chip.low.astype(dtype)[None], chip.high.astype(dtype)[None]
-        if phase.clamp is not None:
-            low, high = (np.repeat(rail, lanes, axis=0) for rail in (low, high))
-            low[:, phase.clamp[0]] = high[:, phase.clamp[0]] = self._clamped(phase.clamp, dtype)[0]
-        return low, high
-
-    def _clamped(self, clamp: tuple[Array, Array], dtype: np.dtype[Any]) -> tuple[Array, Bool[Array, " B"]]:
-        """The values at which units are clamped, no further than their rails, and the lanes in which one was."""
-        units, asked = np.asarray(clamp[0]), np.asarray(clamp[1], dtype)
-        chip = self._hardware.chip
-        if dtype != self._dtype:
-            return asked, np.zeros(len(asked), bool)  # complex: no rails
-        values = np.clip(asked, chip.low[units], chip.high[units]).astype(self._dtype)
-        return values, ((values != asked) & ~np.isnan(asked)).any(axis=1)
 
     def _start(self, plan: Plan, lanes: Lanes) -> Array:
         shape = (plan.lanes, self._spec.units)
@@ -526,11 +435,10 @@ class SimulatedDevice(Device):
             raise InputError(f"noise is a NoisePath (a seed is NoisePath(seed=...)) or PHYSICAL; found {noise!r}")
         if not (isinstance(noise, NoisePath) and Capability.REPLAYABLE_NOISE in self._spec.capabilities):
             noise = self._own_noise = self._own_noise.at_step(self._own_noise.step + 1)
-        ids = np.asarray(plan.ids)
-        repeats = np.zeros_like(ids) if plan.repeats is None else np.asarray(plan.repeats)
         if not self._spec.capabilities & {Capability.TWINS, Capability.REPLAYABLE_NOISE}:
-            ids, repeats = np.arange(plan.lanes), np.zeros_like(repeats)
-        return Lanes(path=noise, ids=ids, repeats=repeats, units=self._spec.units)
+            return Lanes(path=noise, ids=np.arange(plan.lanes, dtype=np.uint32), repeats=None, units=self._spec.units)
+        repeats = None if plan.repeats is None else check_repeats(plan.repeats)
+        return Lanes(path=noise, ids=plan.words, repeats=repeats, units=self._spec.units)
 
     def _check_at(self, at: Array, plan: Plan) -> None:
         lanes = (plan.lanes, self._spec.units)
@@ -544,10 +452,3 @@ class SimulatedDevice(Device):
                 f"at must be {list(lanes)} or a recording [steps + 1, {lanes[0]}, {lanes[1]}] of the phase that runs; "
                 f"found {list(at.shape)} for phases of {sorted(steps)} steps"
             )
-
-
-def _total(force: Array | None, current: Array | None, dtype: np.dtype[Any]) -> Array | None:
-    """The force of a phase and the noise current, whichever there is."""
-    if current is None:
-        return None if force is None else np.asarray(force, dtype)
-    return np.asarray(current if force is None else current + force, dtype)

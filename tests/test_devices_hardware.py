@@ -84,7 +84,7 @@ def test_shot_noise_adds_to_that_of_resistors_node_by_node():
 def test_no_two_processes_or_phases_share_a_draw_and_none_is_that_of_the_beginning():
     noise = FlickerNoise(sigma=1.0, lowest=1e5, highest=1e6)  # one process
     hardware = Hardware([noise, noise], DENSE, scale=SCALE, step_size=0.1, **SEEDS)
-    lanes = Lanes(path=NOISE, ids=np.arange(500), repeats=np.zeros(500, int), units=4)
+    lanes = Lanes(path=NOISE, ids=np.arange(500, dtype=np.uint32), repeats=None, units=4)
     states, draws = hardware.begin(lanes), []
     draws += [state.ravel() for state in states]
     decay = np.exp(-2 * np.pi * noise.corners[0] * 0.1 * SCALE.second)

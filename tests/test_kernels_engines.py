@@ -13,6 +13,7 @@ from hwsim.devices import fused
 from hwsim.devices.engines import Deployment, Stepwise, Stretch
 from hwsim.devices.fused import Fused, engine_for
 from hwsim.devices.integrators import Euler, Exponential, Heun
+from hwsim.devices.lanes import Lanes
 from hwsim.devices.plants import PLANTS
 from hwsim.substrates import (
     Chip,
@@ -97,9 +98,12 @@ class Case:
             high=None,
             record=0,
             index=1,
-            noise=NoisePath(seed=3, step=2),
-            ids=np.arange(lanes),
-            repeats=np.zeros(lanes, int),
+            lanes=Lanes(
+                path=NoisePath(seed=3, step=2),
+                ids=np.arange(lanes, dtype=np.uint32),
+                repeats=None,
+                units=substrate.units,
+            ),
         )
 
     def parameters(self):
@@ -114,8 +118,9 @@ class Case:
     def array(self, *shape):
         return (0.3 * self.draw.normal(size=shape)).astype(self.dtype)
 
-    def run(self, engine, *, at=None, **phase):
-        stretch = replace(self.stretch, **phase)
+    def run(self, engine, *, at=None, ids=None, **phase):
+        lanes = self.stretch.lanes if ids is None else replace(self.stretch.lanes, ids=ids)
+        stretch = replace(self.stretch, lanes=lanes, **phase)
         with one_blas_thread():
             engine.program(self.deployment)
             settled = engine.relax(self.z, stretch) if at is None else engine.relax_transpose(self.z, at, stretch)
@@ -230,7 +235,7 @@ def test_threads_and_twins_keep_the_bits(name, root, dtype, monkeypatch):
     monkeypatch.setattr(fused, "WORTH", 0.0)  # or so little work would not be shared
     lanes = 150
     case = Case(SUBSTRATES[name], dtype, lanes=lanes, root=root)
-    twin = np.r_[np.arange(lanes - 10), np.arange(10)]
+    twin = np.r_[np.arange(lanes - 10), np.arange(10)].astype(np.uint32)
     case.z, x, force = case.z[twin], case.stretch.x[twin], case.array(lanes, N)[twin]
     one, *others = (case.run(Fused(threads), x=x, force=force, ids=twin, record=6) for threads in (1, 2, 7))
     for other in others:
@@ -239,7 +244,7 @@ def test_threads_and_twins_keep_the_bits(name, root, dtype, monkeypatch):
     assert one.final[:10].tobytes() == one.final[-10:].tobytes()
     assert one.final[:10].tobytes() != one.final[10:20].tobytes()
     case.z = case.z[:1]
-    alone = case.run(Fused(), x=x[:1], force=force[:1], ids=twin[:1], repeats=np.zeros(1, int))
+    alone = case.run(Fused(), x=x[:1], force=force[:1], ids=twin[:1])
     assert alone.final.tobytes() == one.final[:1].tobytes()
 
 

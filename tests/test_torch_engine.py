@@ -176,12 +176,13 @@ def test_noise_drawn_in_torch_as_on_a_gpu(name, dtype):
 @pytest.mark.parametrize("coarse", [1, 3])
 def test_both_ways_to_draw_are_the_frozen_layout(units, coarse):
     from hwsim.devices.engines import Stretch
+    from hwsim.devices.lanes import Lanes
 
     path = NoisePath(seed=2**32 - 1, step=2**31 + 5, repeat=300, coarse=coarse)
-    ids, repeats = np.array([0, 5, 2**32 - 1]), np.array([0, 2, 4])
+    ids, repeats = np.array([0, 5, 2**32 - 1], np.uint32), np.array([0, 2, 4], np.uint32)
+    lanes = Lanes(path=path, ids=ids, repeats=repeats, units=units)
     stretch = Stretch(
-        x=np.zeros((3, 1)), steps=9, force=None, correct_at=None, low=None, high=None, record=0, index=255, noise=path,
-        ids=ids, repeats=repeats,
+        x=np.zeros((3, 1)), steps=9, force=None, correct_at=None, low=None, high=None, record=0, index=255, lanes=lanes,
     )  # fmt: skip
     wanted = path.normals(Stream.THERMAL, ids, units=units, steps=9, phase=255, repeats=repeats)
     for dtype, within in ((torch.float64, 1e-13), (torch.float32, 3e-6)):

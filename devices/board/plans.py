@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from hwsim.contracts.arrays import Array
 from hwsim.contracts.errors import CapabilityError, InputError
-from hwsim.contracts.noise import NoisePath, PhysicalNoise, address_word, check_ids
+from hwsim.contracts.noise import NoisePath, PhysicalNoise, address_word
 from hwsim.contracts.plan import At, Outcome, Phase, Plan, RandomStart, Relaxation, Rest, Start
 
 from .codes import AtKind, Bit, Capture, ForceKind, JobKind, NoiseKind, PhaseFlag, RunFlag, StartKind
@@ -249,7 +249,7 @@ def _job(plan: Plan, task: Task) -> Job:
     path = noise if isinstance(noise, NoisePath) else NoisePath(seed=0)
     repeats = address_word(0, 0, path.repeat, plan.repeats)
     addresses = np.empty((plan.lanes, 2), "<u4")
-    addresses[:, 0], addresses[:, 1] = check_ids(np.asarray(plan.ids)), repeats
+    addresses[:, 0], addresses[:, 1] = plan.words, repeats
     where = image.words(addresses.tobytes())
     start, sigma, state = StartKind.REST, 0.0, 0
     if isinstance(plan.start, RandomStart):

@@ -107,18 +107,11 @@ def _held(
 
 
 def _run(z: Array, net: tuple[object, ...], stretch: Stretch, *, backwards: bool) -> Settled:
-    from hwsim.kernels import Noise
     from hwsim.kernels.firmware import Firmware, relax_firmware
 
     assert isinstance(net, Firmware)
     final = np.array(z, np.float32, order="C")
-    noise = Noise(
-        path=stretch.noise,
-        stream=int(Stream.THERMAL),
-        phase=stretch.index,
-        ids=stretch.ids.astype(np.uint32),
-        repeats=stretch.repeats.astype(np.uint32),
-    )
+    noise = stretch.lanes.noise(Stream.THERMAL, stretch.index)
     before, states = relax_firmware(
         final, net, steps=stretch.steps, every=stretch.record, backwards=backwards, noise=noise
     )

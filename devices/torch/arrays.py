@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, final
 
 import array_api_compat.torch as torch_namespace
@@ -11,7 +10,7 @@ import torch
 
 from hwsim.contracts.arrays import Array, host
 from hwsim.contracts.parameters import Parameters
-from hwsim.contracts.plan import At, Phase, Plan, Relaxation
+from hwsim.contracts.plan import Plan, Relaxation
 from hwsim.devices.arrays import Arrays
 
 TYPES: dict[np.dtype[Any], torch.dtype] = {
@@ -53,26 +52,8 @@ class TorchArrays(Arrays):
     def holds(self, parameters: Parameters) -> bool:
         return any(isinstance(block, torch.Tensor) for block in parameters.values())
 
-    def plan(self, plan: Plan, dtype: np.dtype[Any], states: np.dtype[Any]) -> Plan:
-        start = At(self.array(plan.start.state, states)) if isinstance(plan.start, At) else plan.start
-        phases = tuple(self._phase(phase, dtype, states) for phase in plan.phases)
-        return replace(plan, inputs=self.array(plan.inputs, dtype), start=start, phases=phases)
-
     def answers(self, runs: tuple[Relaxation, ...], plan: Plan) -> tuple[Relaxation, ...]:
         return runs if isinstance(plan.inputs, torch.Tensor) else tuple(_read_back(run) for run in runs)
-
-    def _phase(self, phase: Phase, dtype: np.dtype[Any], states: np.dtype[Any]) -> Phase:
-        def here(values: Array | None, of: np.dtype[Any]) -> Array | None:
-            return None if values is None else self.array(values, of)
-
-        clamp = None if phase.clamp is None else (host(phase.clamp[0]), self.array(phase.clamp[1], states))
-        return replace(
-            phase,
-            force=here(phase.force, states),
-            displace=here(phase.displace, states),
-            correct_at=here(phase.correct_at, dtype),
-            clamp=clamp,
-        )
 
 
 def _read_back(run: Relaxation) -> Relaxation:

@@ -163,7 +163,7 @@ class TorchEngine(Engine):
             played=None if at is None else len(at) if at.ndim == 3 else 1,
             slewed=side.slew is not None,
             rails=0 if stretch.low is None else len(stretch.low),
-            coarse=stretch.noise.coarse if side.noisy else 0,
+            coarse=stretch.lanes.path.coarse if side.noisy else 0,
         )
         loops = self._loops[backwards]
         if form not in loops:

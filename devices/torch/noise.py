@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 import torch
 
-from hwsim.contracts.noise import NoisePath, Stream, address_word, check_ids, check_times
+from hwsim.contracts.noise import Stream, address_word, check_times
 from hwsim.devices.engines import Stretch
 
 _LOW = 0xFFFFFFFF
@@ -113,7 +113,8 @@ class DeviceDraws(Draws):
         ids, words = addresses(stretch)
         self._ids.copy_(torch.from_numpy(ids)[:, None])
         self._words.copy_(torch.from_numpy(words)[:, None])
-        self._key.copy_(torch.tensor([stretch.noise.seed, stretch.noise.step]))
+        path = stretch.lanes.path
+        self._key.copy_(torch.tensor([path.seed, path.step]))
 
     def prepare(self, step: int) -> None:
         pass
@@ -148,20 +149,13 @@ class HostDraws(Draws):
         self._stretch = stretch
 
     def prepare(self, step: int) -> None:
-        from hwsim.kernels import Noise, fill_normals
+        from hwsim.kernels import fill_normals
 
         assert self._stretch is not None  # begun
         row = step % self._rows
         if row == 0:
             stretch = self._stretch
-            noise = Noise(
-                path=stretch.noise,
-                stream=int(Stream.THERMAL),
-                phase=stretch.index,
-                ids=stretch.ids.astype(np.uint32),
-                repeats=stretch.repeats.astype(np.uint32),
-                first=step,
-            )
+            noise = stretch.lanes.noise(Stream.THERMAL, stretch.index, first=step)
             fill_normals(self._block[: min(self._rows, stretch.steps - step)], noise)
         self.xi.copy_(self._steps[row])
 
@@ -175,8 +169,7 @@ def addresses(stretch: Stretch) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: a part of an address is out of range.
     """
-    path: NoisePath = stretch.noise
-    check_times(0, stretch.steps, path.coarse)
-    ids = check_ids(stretch.ids)
-    words = address_word(Stream.THERMAL, stretch.index, path.repeat, stretch.repeats)
-    return ids.astype(np.int64), np.broadcast_to(words, ids.shape).astype(np.int64)
+    lanes = stretch.lanes
+    check_times(0, stretch.steps, lanes.path.coarse)
+    words = address_word(Stream.THERMAL, stretch.index, lanes.path.repeat, lanes.repeats)
+    return lanes.ids.astype(np.int64), np.broadcast_to(words, lanes.ids.shape).astype(np.int64)

@@ -6,6 +6,7 @@ K recorded states or phases, P parameters.
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -23,6 +24,14 @@ def namespace(*arrays: Array) -> ModuleType:
     """
     module: ModuleType = array_namespace(*arrays)
     return module
+
+
+def all_finite(array: Array) -> bool:
+    """Whether every entry is finite. Cost: one sum; where that is not finite, a closer look."""
+    xp = namespace(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(xp.sum(array))
+    return math.isfinite(total) or bool(xp.all(xp.isfinite(array)))
 
 
 def host(array: Array) -> np.ndarray:

@@ -12,11 +12,11 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import Float
 
-from .arrays import Array, namespace
+from .arrays import Array, all_finite
 from .capture import CreditProbe
 from .checks import whole
 from .errors import CapabilityError, InputError, RangeError
-from .noise import NoisePath, PhysicalNoise, check_ids
+from .noise import NoisePath, PhysicalNoise, check_repeats
 from .parameters import Parameters
 from .plan import At, Phase, Plan, Relaxation, Rest, Start
 from .substrate import Substrate, Synapses
@@ -138,7 +138,7 @@ class DeviceSpec:
         for name, array in analog.items():
             if tuple(array.shape) != tuple(self.shapes[name]):
                 raise InputError(f"block {name} must have shape {tuple(self.shapes[name])}; found {tuple(array.shape)}")
-            if not _all_finite(array):
+            if not all_finite(array):
                 raise RangeError(f"block {name} holds a value that is not finite; program finite parameters")
 
     def check_plan(self, plan: Plan) -> None:
@@ -150,10 +150,9 @@ class DeviceSpec:
         """
         if tuple(plan.inputs.shape) != (plan.lanes, self.inputs):
             raise InputError(f"inputs must be [B, {self.inputs}]; found {list(plan.inputs.shape)}")
-        for name, words in (("sample ids", plan.ids), ("repeats", plan.repeats)):
-            if words is not None and np.asarray(words).dtype.kind not in "iu":
-                raise InputError(f"{name} must be whole numbers; found {np.asarray(words).dtype}")
-        check_ids(plan.ids)
+        _ = plan.words  # or they are no addresses
+        if plan.repeats is not None:
+            check_repeats(plan.repeats)
         if isinstance(plan.start, At):
             self.require({Capability.LOAD_STATE}, "Start at a given state")
             self._check_lanes("the start state", plan.start.state, plan.lanes)
@@ -216,13 +215,6 @@ def check_ranges(parameters: Parameters, ranges: Mapping[str, tuple[float, float
                 f"block {name} spans [{float(lowest):.6g}, {float(highest):.6g}], outside the device's "
                 f"[{low:.6g}, {high:.6g}]; scale it down or put a clipping stage in the write chain"
             )
-
-
-def _all_finite(array: Array) -> bool:
-    if isinstance(array, np.ndarray):
-        return bool(np.isfinite(array).all())
-    xp = namespace(array)
-    return bool(xp.all(xp.isfinite(array)))
 
 
 class Device(ABC):

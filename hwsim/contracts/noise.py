@@ -109,7 +109,7 @@ class NoisePath:
 
     def at_step(self, step: int) -> NoisePath:
         """The path of another experiment step."""
-        return replace(self, step=step)
+        return NoisePath(seed=self.seed, step=step, repeat=self.repeat, coarse=self.coarse)
 
     def repeated(self, k: int) -> NoisePath:
         """The path `k` repeats further on: independent noise for the same samples."""
@@ -184,24 +184,27 @@ def address_word(
     """
     _check("stream", stream, 1 << 8)
     _check("phase", phase, 1 << 8)
-    extra = np.zeros(1, dtype=np.int64) if repeats is None else np.asarray(repeats).astype(np.int64)
-    if extra.size:
-        _check("smallest repeat of a lane", int(extra.min()) + repeat, 1 << 16)
-        _check("largest repeat of a lane", int(extra.max()) + repeat, 1 << 16)
-    return (stream << 24 | phase << 16 | (extra + repeat)).astype(np.uint32)
+    extra = np.zeros(1, np.uint32) if repeats is None else check_repeats(repeats)
+    _check("largest repeat of a lane", repeat + int(np.maximum.reduce(extra, initial=0)), 1 << 16)
+    return extra + np.uint32(stream << 24 | phase << 16 | repeat)
 
 
 def check_ids(sample_ids: Integer[np.ndarray, " B"]) -> UInt32[np.ndarray, " B"]:
     """Sample ids as 32-bit words.
 
     Raises:
-        InputError: an id does not fit.
+        InputError: they are not whole numbers, or one does not fit.
     """
-    ids = np.asarray(sample_ids)
-    if ids.size:
-        _check("smallest sample id", int(ids.min()), 1 << 32)
-        _check("largest sample id", int(ids.max()), 1 << 32)
-    return ids.astype(np.uint32)
+    return _words("sample ids", "sample id", sample_ids, 1 << 32)
+
+
+def check_repeats(repeats: Integer[np.ndarray, " B"]) -> UInt32[np.ndarray, " B"]:
+    """Repeats of lanes as words.
+
+    Raises:
+        InputError: they are not whole numbers, or one does not fit.
+    """
+    return _words("repeats", "repeat of a lane", repeats, 1 << 16)
 
 
 def check_times(first: int, steps: int, coarse: int) -> None:
@@ -218,6 +221,20 @@ def _box_muller(words: UInt32[np.ndarray, "4 T B blocks"]) -> Float[np.ndarray, 
     steps, lanes, blocks = words.shape[1:]
     by_word = pairs.reshape(4, steps, lanes, blocks // 8, 8)
     return by_word.transpose(1, 2, 3, 0, 4).reshape(steps, lanes, 4 * blocks)
+
+
+def _words(names: str, name: str, values: Integer[np.ndarray, " B"], limit: int) -> UInt32[np.ndarray, " B"]:
+    """Values from 0 to below `limit` as 32-bit words."""
+    given = np.asarray(values)
+    if given.dtype.kind not in "iu":
+        raise InputError(f"{names} must be whole numbers; found {given.dtype}")
+    if given.dtype == np.uint32 and limit == 1 << 32:
+        return given
+    # what is negative is larger than any limit here
+    if given.size and int(np.maximum.reduce(given.astype(np.uint64))) >= limit:
+        _check(f"smallest {name}", int(given.min()), limit)
+        _check(f"largest {name}", int(given.max()), limit)
+    return given.astype(np.uint32)
 
 
 def _check(name: str, value: int, limit: int) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar, final
 
 import numpy as np
 
-from .arrays import Array, namespace
+from .arrays import Array, all_finite, namespace
 from .errors import InputError
 
 READOUT = "readout."
@@ -138,7 +138,7 @@ class Parameters(Mapping[str, Array]):
 
     def finite(self) -> bool:
         """Whether every entry of every block is finite."""
-        return all(bool(namespace(a).all(namespace(a).isfinite(a))) for a in self._arrays.values())
+        return all(all_finite(array) for array in self._arrays.values())
 
 
 def cosine(a: Parameters, b: Parameters) -> float:

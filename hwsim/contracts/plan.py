@@ -5,14 +5,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Inexact, Int
+from jaxtyping import Float, Inexact, Int, UInt32
 
 from .arrays import Array, namespace
 from .checks import whole
 from .errors import InputError
+from .noise import check_ids
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,16 @@ class Plan:
         """B, the number of lanes."""
         return len(self.inputs)
 
-    @property
+    @cached_property
+    def words(self) -> UInt32[np.ndarray, " B"]:
+        """The sample ids as words of a noise address.
+
+        Raises:
+            InputError: they are not whole numbers, or one does not fit into 32 bits.
+        """
+        return check_ids(self.ids)
+
+    @cached_property
     def is_complex(self) -> bool:
         """Whether it starts at, or puts in, something complex."""
         start = self.start.state if isinstance(self.start, At) else None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ContextDecorator
 from functools import cache
 from threading import Lock
 from typing import Any, final
 
 
 @final
-class one_blas_thread:  # noqa: N801  # used as a function
-    """A context in which every BLAS of this process runs on one thread.
+class one_blas_thread(ContextDecorator):  # noqa: N801  # used as a function
+    """A context, or a decorator of a function, in which every BLAS of this process runs on one thread.
 
     OpenBLAS sums in another order on another number of threads, so that the same seed would give other bits; and at the
     sizes of one tile its threads cost more than they bring. hwsim runs lanes or whole runs side by side instead.

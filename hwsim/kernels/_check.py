@@ -111,7 +111,7 @@ class Noise(NamedTuple):
         path: seed, experiment step, repeat and coarseness.
         stream, phase: below 2^8.
         ids: [B] uint32 sample ids.
-        repeats: [B] uint32, added to the path's own repeat.
+        repeats: [B] uint32, added to the path's own repeat; None adds none.
         first: time step of the first step.
     """
 
@@ -119,7 +119,7 @@ class Noise(NamedTuple):
     stream: int
     phase: int
     ids: WordArray
-    repeats: WordArray
+    repeats: WordArray | None
     first: int = 0
 
 
@@ -136,13 +136,12 @@ class Address(NamedTuple):
 
 _NONE = frozen(np.empty(0, np.uint32))
 _SILENT = Address(seed=0, step=0, first=0, coarse=1, ids=_NONE, words=_NONE)
-_REPEATS = 2**16
 
 
 @lru_cache(maxsize=256)
-def _word(stream: int, phase: int, repeat: int) -> np.uint32:
-    """The counter word of a lane without a repeat of its own."""
-    return np.uint32(address_word(stream, phase, repeat)[0])
+def _same_words(stream: int, phase: int, repeat: int, lanes: int) -> WordArray:
+    """The counter words of lanes without repeats of their own."""
+    return frozen(np.repeat(address_word(stream, phase, repeat), lanes))
 
 
 def noise_address(noise: Noise | None, lanes: int, steps: int) -> Address:
@@ -153,16 +152,22 @@ def noise_address(noise: Noise | None, lanes: int, steps: int) -> Address:
     """
     if noise is None:
         return _SILENT
-    ids, repeats, path = noise.ids, noise.repeats, noise.path
-    for name, array in (("ids", ids), ("repeats", repeats)):
-        if array.dtype != _WORD or array.shape != (lanes,) or not array.flags.c_contiguous:
-            raise InputError(f"{name} must be C-contiguous uint32 [{lanes}]; found {_describe(array)}")
+    path, repeats = noise.path, noise.repeats
+    ids = _lane_words("ids", noise.ids, lanes)
     check_times(noise.first, steps, path.coarse)
-    if lanes and int(repeats.max()) + path.repeat < _REPEATS:
-        words = repeats + _word(noise.stream, noise.phase, path.repeat)
-    else:  # none, or one that does not fit
-        words = address_word(noise.stream, noise.phase, path.repeat, repeats)
-    return Address(int(path.seed), int(path.step), int(noise.first), int(path.coarse), frozen(ids), frozen(words))
+    if repeats is None:
+        words = _same_words(noise.stream, noise.phase, path.repeat, lanes)
+    else:
+        own = _lane_words("repeats", repeats, lanes)
+        words = frozen(address_word(noise.stream, noise.phase, path.repeat, own))
+    return Address(int(path.seed), int(path.step), int(noise.first), int(path.coarse), frozen(ids), words)
+
+
+def _lane_words(name: str, array: WordArray, lanes: int) -> WordArray:
+    """The array, if it is one word for each lane."""
+    if array.dtype != _WORD or array.shape != (lanes,) or not array.flags.c_contiguous:
+        raise InputError(f"{name} must be C-contiguous uint32 [{lanes}]; found {_describe(array)}")
+    return array
 
 
 def _describe(array: NDArray[Any]) -> str:

@@ -30,7 +30,7 @@ def draw_normals(
         stream=int(stream),
         phase=phase,
         ids=np.asarray(ids).astype(np.uint32),
-        repeats=np.zeros(len(ids), np.uint32) if repeats is None else np.asarray(repeats).astype(np.uint32),
+        repeats=None if repeats is None else np.asarray(repeats).astype(np.uint32),
         first=first,
     )
     fill_normals(out, noise)
