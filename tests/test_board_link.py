@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from board_memory import NEEDS_GCC, SMALL, MemoryOpener, board, in_memory
-from hypothesis import Phase as HypothesisPhase
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import Phase as HypothesisPhase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from hwsim.contracts.noise import NoisePath

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cobs import cobs
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import InputError

@@ -18,8 +18,7 @@ from hwsim.cli.train import opened, trainer_of
 from hwsim.cli.train_options import train_settings
 from hwsim.contracts.errors import InputError
 from hwsim.devices.board import BAUD as BOARDS_BAUD
-from hwsim.devices.board.emulator import BACKENDS as BOARDS_BACKENDS
-from hwsim.devices.board.emulator import Emulated, HostBoard
+from hwsim.devices.board.emulator import BACKENDS as BOARDS_BACKENDS, Emulated, HostBoard
 from hwsim.devices.board.modelled import simulated_twin
 from hwsim.training import load_state
 

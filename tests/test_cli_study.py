@@ -17,8 +17,7 @@ from hwsim.cli.study_stage import Stage, chosen_rules, nudged_run
 from hwsim.cli.study_table import COLUMNS, KNOBS, table
 from hwsim.contracts.plan import Phase
 from hwsim.contracts.rule import Kind
-from hwsim.study import STUDIES as KINDS
-from hwsim.study import from_json
+from hwsim.study import STUDIES as KINDS, from_json
 
 TINY = ["--task", "digits", "--units", "8", "--horizon", "6", "--warmup", "2", "--batch", "8", "--samples", "12"]
 TINY += ["--after", "0,2", "--seeds", "1,2", "--draws", "2", "--budget", "60"]

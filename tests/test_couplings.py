@@ -6,8 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hwsim.contracts.errors import InputError
 from hwsim.substrates import Convolutional, Dense, Layered, Masked, Reciprocal, sparse

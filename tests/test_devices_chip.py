@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from chip_setting import DENSE, PCM, SCALE, SYMMETRIC, final, made
 from device_setting import EPS, INPUTS, NOISE, UNITS, T, draw, plan
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hwsim.contracts.device import Capability
 from hwsim.contracts.errors import CapabilityError, InputError, RangeError, ResumeError

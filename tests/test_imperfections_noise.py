@@ -5,8 +5,7 @@ import pytest
 import scipy.integrate
 import scipy.linalg
 import scipy.signal
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.scale import BOLTZMANN, ELEMENTARY_CHARGE, Scale

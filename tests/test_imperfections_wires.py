@@ -5,8 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.noise import NoisePath

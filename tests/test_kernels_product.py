@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hwsim.kernels import banded_entries, banded_weights, dense_weights, product, sparse_weights
 from hwsim.kernels._product import multiply

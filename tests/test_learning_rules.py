@@ -5,8 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rule_setting import NOISE, T, relative, setting
 
 from hwsim.contracts.device import Capability

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from circuits import build, circuits, conductances, network
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.special import lambertw
 
 from hwsim.contracts.errors import InputError, RangeError

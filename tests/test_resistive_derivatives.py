@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from circuits import LAWS, build, circuits, conductances, network
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.parameters import Parameters

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hwsim.contracts.errors import InputError, RangeError, SpiceError
 from hwsim.contracts.parameters import Parameters

@@ -12,8 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from circuits import build, circuits
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.integrate import solve_ivp
 from scipy.linalg import solve_continuous_lyapunov
 

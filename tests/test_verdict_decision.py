@@ -7,8 +7,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hwsim.contracts.errors import InputError
 from hwsim.verdict.decision import conclude, decide, headline, remedies, survivors
