@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -340,6 +341,7 @@ class Hardware:
             clipped |= over
         return kept, clipped
 
+    @cached_property
     def fingerprint(self) -> str:
         """What a saved run knows its device again by, as JSON text."""
         told = {

@@ -229,13 +229,15 @@ class SimulatedDevice(Device):
         self._holding, self._settled = self._holding.later(seconds), False
 
     def program(self, parameters: Parameters) -> Parameters:
-        self._spec.check_parameters(parameters)
+        self._spec.check_shapes(parameters)
         values, kind = parameters.analog, self._kind_of(parameters)
+        check_ranges(values, self._spec.ranges)
         if self._hardware.writes:
+            self._spec.check_blocks(parameters)
             asked = values if kind is HOST else values.map(host)
             blocks, report = self._hardware.write(asked, self._holding.held, self._holding.event)
             values = Parameters(blocks)
-        else:  # nothing changes on the way: no copy in float64, and nothing goes over the host
+        else:  # nothing changes on the way: no copy in float64, nothing over the host, one look at what is held
             report = WriteReport(written=sum(math.prod(shape) for shape in self._spec.shapes.values()))
         held = self._kept(values, kind)
         self._take_up(held, report)
@@ -290,7 +292,7 @@ class SimulatedDevice(Device):
         saved = self._holding.save() | {
             "noise_step": np.array(self._own_noise.step),
             "seeds": np.array(self._seeds),
-            "chip": np.frombuffer(self._hardware.fingerprint().encode(), np.uint8),
+            "chip": np.frombuffer(self._hardware.fingerprint.encode(), np.uint8),
         }
         if self._carried is None:
             return saved
@@ -309,10 +311,8 @@ class SimulatedDevice(Device):
                 f"this device is {self._seeds}"
             )
         told = bytes(np.asarray(saved["chip"], np.uint8)).decode(errors="replace")
-        if told != self._hardware.fingerprint():
-            raise ResumeError(
-                f"the saved run is of a device with {told}; this device has {self._hardware.fingerprint()}"
-            )
+        if told != self._hardware.fingerprint:
+            raise ResumeError(f"the saved run is of a device with {told}; this device has {self._hardware.fingerprint}")
         try:
             holding = self._holding.restored(saved)
             if holding.held is not None:

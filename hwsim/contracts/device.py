@@ -130,6 +130,13 @@ class DeviceSpec:
 
     def check_blocks(self, parameters: Parameters) -> None:
         """`check_parameters` without the ranges."""
+        self.check_shapes(parameters)
+        for name, array in parameters.analog.items():
+            if not all_finite(array):
+                raise RangeError(f"block {name} holds a value that is not finite; program finite parameters")
+
+    def check_shapes(self, parameters: Parameters) -> None:
+        """`check_blocks` without a look at the values."""
         if not isinstance(parameters, Parameters):
             raise InputError(f"asked to program a {type(parameters).__name__}; a device takes Parameters(...)")
         analog = parameters.analog
@@ -138,8 +145,6 @@ class DeviceSpec:
         for name, array in analog.items():
             if tuple(array.shape) != tuple(self.shapes[name]):
                 raise InputError(f"block {name} must have shape {tuple(self.shapes[name])}; found {tuple(array.shape)}")
-            if not all_finite(array):
-                raise RangeError(f"block {name} holds a value that is not finite; program finite parameters")
 
     def check_plan(self, plan: Plan) -> None:
         """Refuse a plan that this device cannot run, before anything settles.
