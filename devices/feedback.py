@@ -35,7 +35,7 @@ class SeparateFeedback(Device):
     so that no coupling has to run both ways. Nothing makes B equal to W: it is programmed as block "feedback.W", and a
     rule learns it or lives with the difference (feedback alignment). Every other block is written to both. What is read
     back is the first device's, and B is the second's. The couplings are no longer known to be reciprocal, and there is
-    no `correct`, which takes the transpose of the first array.
+    no `correct`, which takes the transpose of the first array, and no `capture_credit`, which pairs what both keep.
 
     Args:
         device: settles.
@@ -183,8 +183,10 @@ def _joined(first: DeviceSpec, second: DeviceSpec, blocks: Mapping[str, str], mi
     if not (np.isfinite(mismatch) and mismatch >= 0):
         raise InputError(f"SeparateFeedback needs a finite mismatch >= 0; found {mismatch}")
     backwards = {Capability.TRANSPOSE, Capability.PLAYBACK}
-    forwards = {Capability.CLAMP, Capability.MODEL, Capability.CAPTURE_CREDIT}
-    both = first.capabilities & second.capabilities - backwards - forwards - {Capability.CORRECT}
+    forwards = {Capability.CLAMP, Capability.MODEL}
+    # the transients and what is played backwards against them lie on two devices, and so does no sum over both
+    neither = {Capability.CORRECT, Capability.CAPTURE_CREDIT}
+    both = first.capabilities & second.capabilities - backwards - forwards - neither
     ranges = {name: second.ranges[block] for name, block in blocks.items() if block in second.ranges}
     floors = [floor for floor in (first.noise_floor, second.noise_floor) if floor is not None]
     powers = [power for power in (first.power, second.power) if power is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hwsim.contracts.arrays import Array, host
+from hwsim.contracts.capture import CreditProbe
 from hwsim.contracts.checks import whole
 from hwsim.contracts.device import Capability, Device, DeviceSpec, check_ranges
 from hwsim.contracts.errors import InputError, ResumeError
@@ -24,6 +25,7 @@ from hwsim.substrates.chip import Chip, DrawnSubstrate
 
 from .arrays import HOST, Arrays
 from .bench import Bench
+from .capture import form_credit
 from .description import described
 from .engines import Deployment, Engine, Stepwise
 from .fused import engine_for
@@ -44,6 +46,7 @@ SIMULATED = frozenset(
         Capability.TRANSPOSE,
         Capability.PLAYBACK,
         Capability.CORRECT,
+        Capability.CAPTURE_CREDIT,
         Capability.COMPLEX,
         Capability.TWINS,
         Capability.REPLAYABLE_NOISE,
@@ -287,6 +290,22 @@ class SimulatedDevice(Device):
         start = here.start.state if isinstance(here.start, At) else np.zeros((plan.lanes, self._spec.units), dtype)
         _, results = self._run(self._arrays.array(start, dtype), here, self._lanes(plan, noise), dtype, at)
         return self._arrays.answers(results, plan)
+
+    def form_credit(
+        self, free: Plan, probe: Callable[[Relaxation], CreditProbe], *, noise: NoisePath | PhysicalNoise
+    ) -> tuple[Relaxation, Parameters]:
+        self._spec.require({Capability.CAPTURE_CREDIT}, "Device.form_credit")
+        self._spec.check_plan(free)
+        carried = None
+
+        def then(settled: Relaxation) -> CreditProbe:
+            nonlocal carried
+            carried = self._carried
+            return probe(settled)
+
+        found = form_credit(self, self._holding.parameters, free, then, noise=noise)
+        self._carried = carried  # the lanes go on from where the free phase left them
+        return found
 
     def save(self) -> Mapping[str, Array]:
         saved = self._holding.save() | {

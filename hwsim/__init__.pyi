@@ -86,6 +86,7 @@ from .learning_rules import (
     UORO as UORO,
     AdjointPlayback as AdjointPlayback,
     Blockwise as Blockwise,
+    CapturedFiniteHorizonEP as CapturedFiniteHorizonEP,
     Centered as Centered,
     ContinualEP as ContinualEP,
     Contour as Contour,

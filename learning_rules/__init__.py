@@ -3,6 +3,7 @@
 `catalogue` has all of them by name.
 """
 
+from .captured import CapturedFiniteHorizonEP
 from .continual import ContinualEP
 from .contrast import Centered, Contour, Contrast, OneSided, RandomSign
 from .coupled import CoupledLearning
@@ -30,6 +31,7 @@ __all__ = [
     "UORO",
     "AdjointPlayback",
     "Blockwise",
+    "CapturedFiniteHorizonEP",
     "Centered",
     "ContinualEP",
     "Contour",

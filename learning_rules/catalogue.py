@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from .captured import CapturedFiniteHorizonEP
 from .continual import ContinualEP
 from .contrast import Contour, OneSided, RandomSign
 from .coupled import CoupledLearning
@@ -43,6 +44,7 @@ finite_horizon_ep = FiniteHorizonEP
 finite_horizon_ep_corrected = partial(FiniteHorizonEP, probe=Corrected())
 finite_horizon_ep_reciprocal = partial(FiniteHorizonEP, probe=Natural())
 finite_horizon_ep_traces = partial(FiniteHorizonEP, transient=LowPass())
+finite_horizon_ep_captured = CapturedFiniteHorizonEP
 adjoint_playback = AdjointPlayback
 
 # The same, forward in time, from eligibility traces.

@@ -18,8 +18,7 @@ from hwsim.devices.board import Measured, SerialBoard
 from hwsim.devices.board.emulator import Emulated, HostBoard, Machine, QemuBoard
 from hwsim.devices.board.modelled import simulated_twin
 from hwsim.devices.board.plans import BLOCK, changed
-from hwsim.learning_rules import FiniteHorizonEP
-from hwsim.learning_rules.captured import CapturedFiniteHorizonEP
+from hwsim.learning_rules import CapturedFiniteHorizonEP, FiniteHorizonEP
 from hwsim.tasks import Digits
 from hwsim.testing import RandomRegression, check_device
 from hwsim.testing.draws import draw_parameters

@@ -32,8 +32,7 @@ from hwsim.devices.board.link import Request
 from hwsim.devices.board.ports import Opener, Port
 from hwsim.devices.board.protocol import RESET_KEY, Hello, Reset
 from hwsim.devices.board.session import Session
-from hwsim.learning_rules import FiniteHorizonEP
-from hwsim.learning_rules.captured import CapturedFiniteHorizonEP
+from hwsim.learning_rules import CapturedFiniteHorizonEP, FiniteHorizonEP
 from hwsim.testing import RandomRegression
 from hwsim.testing.draws import draw_parameters
 from hwsim.training import Adam, ClippedReprogram, Trainer

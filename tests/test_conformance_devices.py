@@ -69,6 +69,9 @@ class Broken(WrappedDevice):
     def relax_transpose(self, at: Any, plan: Plan, *, noise: Any) -> tuple[Relaxation, ...]:
         return self._do("relax_transpose", at, plan, noise=noise)
 
+    def form_credit(self, free: Plan, probe: Any, *, noise: Any) -> Any:
+        return self._do("form_credit", free, probe, noise=noise)
+
     def restore(self, saved: Any) -> None:
         self._do("restore", saved)
 

@@ -371,6 +371,9 @@ class Fed(WrappedDevice):
     def relax_transpose(self, at, plan, *, noise):
         return self._device.relax_transpose(at, plan, noise=noise)
 
+    def form_credit(self, free, probe, *, noise):
+        return self._device.form_credit(free, probe, noise=noise)
+
 
 def test_symmetry_homeostasis_refuses_a_feedback_array():
     bench = Bench("dense")

@@ -27,7 +27,7 @@ class Term:
     weight: float | None
 
 
-def rule_named(text: str, also: Mapping[str, LearningRule] | None = None) -> LearningRule:
+def rule_named(text: str) -> LearningRule:
     """The rule that `text` asks for: registered names, each with an optional weight, joined by +.
 
         rule    term { + term }
@@ -35,12 +35,11 @@ def rule_named(text: str, also: Mapping[str, LearningRule] | None = None) -> Lea
 
     Args:
         text: what was asked.
-        also: further rules by name, before those that are registered.
 
     Raises:
         InputError: a name that is not registered, or a weight that is no number.
     """
-    parts = [term.rule if term.weight is None else term.weight * term.rule for term in terms_named(text, also)]
+    parts = [term.rule if term.weight is None else term.weight * term.rule for term in terms_named(text)]
     total = parts[0]
     for part in parts[1:]:
         total = total + part
@@ -48,7 +47,7 @@ def rule_named(text: str, also: Mapping[str, LearningRule] | None = None) -> Lea
 
 
 def terms_named(text: str, also: Mapping[str, LearningRule] | None = None) -> tuple[Term, ...]:
-    """The terms of the sum that `text` asks for, see `rule_named`."""
+    """The terms of the sum that `text` asks for, see `rule_named`; `also` holds further rules by name."""
     known, terms = {**registered_rules(), **(also or {})}, []
     for part in text.split("+"):
         weight, star, name = part.rpartition("*")

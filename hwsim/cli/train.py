@@ -24,7 +24,6 @@ from hwsim.contracts.rule import LearningRule, require
 from hwsim.contracts.threads import one_blas_thread
 from hwsim.devices import ADC, Imperfection, SimulatedDevice, ThermalNoise
 from hwsim.devices.imperfections import Mismatch
-from hwsim.learning_rules.captured import CapturedFiniteHorizonEP
 from hwsim.substrates import LeakyNetwork
 from hwsim.tasks import Digits
 from hwsim.training import Adam, ClippedReprogram, Trainer, load_state, save_state
@@ -132,7 +131,7 @@ def _label(seed: int) -> str:
 
 
 def _rule(settings: TrainSettings) -> LearningRule:
-    rule = rule_named(settings.rule, {"finite_horizon_ep_captured": CapturedFiniteHorizonEP()})
+    rule = rule_named(settings.rule)
     if settings.amplitude is not None:
         known: set[str] = {each.name for each in fields(rule)} if is_dataclass(rule) else set()
         own = known & {"nudge", "kick"}

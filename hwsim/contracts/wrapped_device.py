@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TypeVar
 
 from jaxtyping import Float
 
 from .arrays import Array
+from .capture import CreditProbe
 from .device import Device
 from .noise import NoisePath, PhysicalNoise
 from .parameters import Parameters
@@ -40,6 +41,11 @@ class WrappedDevice(Device):
         *,
         noise: NoisePath | PhysicalNoise,
     ) -> tuple[Relaxation, ...]: ...
+
+    @abstractmethod
+    def form_credit(
+        self, free: Plan, probe: Callable[[Relaxation], CreditProbe], *, noise: NoisePath | PhysicalNoise
+    ) -> tuple[Relaxation, Parameters]: ...
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import final
 
@@ -188,7 +188,9 @@ class MeteredDevice(WrappedDevice):
         return self._device.adjust(pulses)
 
     def relax(self, plan: Plan, *, noise: NoisePath | PhysicalNoise) -> tuple[Relaxation, ...]:
-        return self._count(plan, noise, self._device.relax(plan, noise=noise))
+        runs = self._device.relax(plan, noise=noise)
+        self._count(plan, noise, runs)
+        return runs
 
     def relax_transpose(
         self,
@@ -197,16 +199,32 @@ class MeteredDevice(WrappedDevice):
         *,
         noise: NoisePath | PhysicalNoise,
     ) -> tuple[Relaxation, ...]:
-        return self._count(plan, noise, self._device.relax_transpose(at, plan, noise=noise))
+        runs = self._device.relax_transpose(at, plan, noise=noise)
+        self._count(plan, noise, runs)
+        return runs
 
-    def _count(
-        self, plan: Plan, noise: NoisePath | PhysicalNoise, runs: tuple[Relaxation, ...]
-    ) -> tuple[Relaxation, ...]:
-        for phase, run in zip(plan.phases, runs, strict=True):
-            reads = 1 if run.states is None else 1 + len(run.states)
-            spent = Cost(settles=plan.lanes, steps=phase.steps * plan.lanes, reads=reads * plan.lanes)
+    def form_credit(
+        self, free: Plan, probe: Callable[[Relaxation], CreditProbe], *, noise: NoisePath | PhysicalNoise
+    ) -> tuple[Relaxation, Parameters]:
+        plans = list[Plan]()
+
+        def told(settled: Relaxation) -> CreditProbe:
+            asked = probe(settled)
+            plans[:] = [run.plan for run in asked.runs]
+            return asked
+
+        found = self._device.form_credit(free, told, noise=noise)
+        self._count(free, PHYSICAL)  # the free phase once more, not an address of the rule's own
+        for plan in plans:
+            self._count(plan, noise)  # what is recorded stays there
+        return found
+
+    def _count(self, plan: Plan, noise: NoisePath | PhysicalNoise, runs: Sequence[Relaxation] = ()) -> None:
+        recorded = sum(0 if run.states is None else len(run.states) for run in runs)
+        for phase in plan.phases:
+            spent = Cost(settles=plan.lanes, steps=phase.steps * plan.lanes, reads=plan.lanes)
             self._cost = self._cost + spent
+        self._cost = self._cost + Cost(reads=recorded * plan.lanes)
         if isinstance(noise, NoisePath):
             added = np.zeros(1, np.int64) if plan.repeats is None else np.asarray(plan.repeats)
             self._repeats = self._repeats | {noise.repeat + int(repeat) for repeat in added}
-        return runs
