@@ -33,9 +33,10 @@ class Line:
 
     def heard(self):
         """The next frame that is no reply (a hello, an event)."""
-        said = self._port.read_until(b"\0")
+        said = b""
         while not said.strip(b"\0"):
             said = self._port.read_until(b"\0")
+            assert said, f"nothing heard in {PATIENCE} s"
         return frames_of(said)[0]
 
     @staticmethod
