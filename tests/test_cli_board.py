@@ -126,19 +126,22 @@ def started(*options):
     return process, process.stdout.readline().strip()
 
 
-def test_emulate_says_where_and_ends_with_ctrl_c(tmp_path, capsys):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_emulate_says_where_and_ends_when_asked(tmp_path, capsys, how):
     name = tmp_path / "port"
     process, url = started("board", "emulate", "--units", "5", "--inputs", "4", "--link", str(name))
     try:
         assert url == str(name)
         assert main(["board", "info", url]) == 0
         assert "5 units, 4 inputs" in capsys.readouterr().out
-        process.send_signal(signal.SIGINT)
+        terminal = os.readlink(name)
+        process.send_signal(how)
         assert process.wait(timeout=30) == 0
     finally:
         process.kill()
         process.communicate()
     assert not os.path.lexists(name)
+    assert not os.path.lexists(terminal)  # it goes with the firmware
 
 
 def test_a_session_is_recorded_and_replayed(process, tmp_path, capsys):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -189,10 +192,20 @@ def _emulate(options: argparse.Namespace) -> int:
     if options.target == "m4f":
         if options.tcp or options.baud:
             raise InputError("--tcp and --baud are for --target host; leave them out")
-        with QemuBoard(emulated, Machine.M4F) as controller:
+        with _ending_on_sigterm(), QemuBoard(emulated, Machine.M4F) as controller:
             return _serve(controller.url, options.link)
-    with HostBoard(emulated, tcp=options.tcp, baud=options.baud) as board:
+    with _ending_on_sigterm(), HostBoard(emulated, tcp=options.tcp, baud=options.baud) as board:
         return _serve(board.url, options.link)
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, or the emulated board would outlive it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _serve(url: str, link: Path | None) -> int:
