@@ -44,7 +44,7 @@ class Bench:
     recordings: Recordings
 
     @property
-    def arrays(self) -> Arrays:
+    def _arrays(self) -> Arrays:
         return self.engine.arrays
 
     @np.errstate(over="ignore", invalid="ignore")  # a blow-up is an outcome, not a warning
@@ -73,7 +73,7 @@ class Bench:
                 clipped = clipped | over
             if phase.clamp is not None:
                 values, over = self._clamped(phase.clamp, states)
-                z = self.arrays.copy(z)
+                z = self._arrays.copy(z)
                 z[:, phase.clamp[0]] = values  # a value that is no number makes the lane diverge
                 clipped = clipped | over
             current, processes = self.hardware.advance(processes, phase.steps, lanes, index)
@@ -99,13 +99,13 @@ class Bench:
         if not self.hardware.drives:
             return x, self._flags(np.zeros(len(x), bool))
         arrived, clipped = self.hardware.drive(host(x), lanes.path)
-        return self.arrays.array(arrived, self.dtype), self._flags(clipped)
+        return self._arrays.array(arrived, self.dtype), self._flags(clipped)
 
     def _force(self, force: Array | None, current: Array | None, states: np.dtype[Any]) -> Array | None:
         """The force of a phase and the noise current, whichever there is."""
         if current is None:
             return force
-        total = self.arrays.array(current, states)
+        total = self._arrays.array(current, states)
         return total if force is None else total + force
 
     def _rails(self, phase: Phase, lanes: int, states: np.dtype[Any]) -> tuple[Array | None, Array | None]:
@@ -113,9 +113,9 @@ class Bench:
         chip = self.hardware.chip
         if not chip.railed and phase.clamp is None:
             return None, None
-        low, high = (self.arrays.array(rail[None], states) for rail in (chip.low, chip.high))
+        low, high = (self._arrays.array(rail[None], states) for rail in (chip.low, chip.high))
         if phase.clamp is not None:
-            low, high = (self.arrays.xp.repeat(rail, lanes, axis=0) for rail in (low, high))
+            low, high = (self._arrays.xp.repeat(rail, lanes, axis=0) for rail in (low, high))
             low[:, phase.clamp[0]] = high[:, phase.clamp[0]] = self._clamped(phase.clamp, states)[0]
         return low, high
 
@@ -124,14 +124,14 @@ class Bench:
         units, asked = clamp
         if states != self.dtype:
             return asked, self._flags(np.zeros(len(asked), bool))  # complex: no rails
-        xp, chip = self.arrays.xp, self.hardware.chip
-        low, high = (self.arrays.array(rail[units], states) for rail in (chip.low, chip.high))
+        xp, chip = self._arrays.xp, self.hardware.chip
+        low, high = (self._arrays.array(rail[units], states) for rail in (chip.low, chip.high))
         values = xp.where(asked > high, high, xp.where(asked < low, low, asked))
         return values, xp.any((values != asked) & (asked == asked), axis=1)
 
     def _read(self, settled: Settled, phase: Phase, index: int, lanes: Lanes, clipped: Bool[Array, " B"]) -> Relaxation:
         """What the digital side sees. The residual is the analog one, which a simulator knows better than its ADC."""
-        z, xp, hardware = settled.final, self.arrays.xp, self.hardware
+        z, xp, hardware = settled.final, self._arrays.xp, self.hardware
         change = xp.abs(z - settled.before)
         residual = xp.sqrt(xp.sum(change * change, axis=1) / self.spec.units) / self.spec.step_size
         final, states, clipped = z, settled.states, clipped | settled.limited
@@ -148,7 +148,7 @@ class Bench:
 
     def _like(self, read: Array, z: Array) -> Array:
         """What was read, beside the states and of their type."""
-        return self.arrays.xp.asarray(read, dtype=z.dtype, device=z.device)
+        return self._arrays.xp.asarray(read, dtype=z.dtype, device=z.device)
 
     def _flags(self, flags: Bool[np.ndarray, " B"]) -> Array:
-        return self.arrays.array(flags, np.dtype(bool))
+        return self._arrays.array(flags, np.dtype(bool))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 
-from hwsim.contracts.arrays import namespace
-from hwsim.contracts.capture import CreditProbe
+from jaxtyping import Float
+
+from hwsim.contracts.arrays import Array, namespace
+from hwsim.contracts.capture import CreditProbe, Weighted
 from hwsim.contracts.device import Device
 from hwsim.contracts.errors import InputError
 from hwsim.contracts.noise import NoisePath, PhysicalNoise
@@ -30,28 +34,32 @@ def form_credit(
         free, probe, noise: as in `Device.form_credit`.
 
     Raises:
-        InputError: a probe without runs, or recordings that do not pair.
+        InputError: a probe without runs, runs of different lengths, or recordings that do not pair.
 
     Cost: the runs; memory of a recording of each of two, T B N.
     """
     *_, settled = device.relax(free, noise=noise)
     asked = probe(replace(settled, states=None))
-    post = None
-    for run in asked.runs:
-        if run.at is None:
-            *_, found = device.relax(run.plan, noise=noise)
-        else:
-            *_, found = device.relax_transpose(run.at, run.plan, noise=noise)
-        part = run.weights * (found.final if found.states is None else found.states)
-        post = part if post is None else post + part
-    if post is None:
-        raise InputError("a probe has one run or more; found none")
+    if len({(run.plan.phases[-1].steps, run.plan.phases[-1].record) for run in asked.runs}) != 1:
+        raise InputError("a probe has one run or more, whose last phases have the same steps and the same record")
+    post = reduce(operator.add, (_weighted(device, run, noise) for run in asked.runs))
     signal, states = (post if post.ndim == 2 else post[-1]), settled.final
     if asked.along:
-        if settled.states is None or post.ndim == 2 or len(post) > len(settled.states):
+        every, other = free.phases[-1].record, asked.runs[0].plan.phases[-1].record
+        if settled.states is None or every != other or len(post) > len(settled.states):
             raise InputError(
-                "a transient is paired with as many recorded states: record=1 in the free plan and each run"
+                f"a transient is paired with one that is no longer and recorded as often; found record={every} in the "
+                f"free plan and record={other} in the probe, {len(post)} states to pair"
             )
         signal, states = namespace(post).flip(post, axis=0), settled.states[: len(post)]
     credit = device.synapses.credit(signal, states, free.inputs, held).analog * asked.scale
     return replace(settled, states=None), credit
+
+
+def _weighted(device: Device, run: Weighted, noise: NoisePath | PhysicalNoise) -> Float[Array, "*K1 B N"]:
+    """One run's states of its last phase, all that were recorded or the last, times its weights."""
+    if run.at is None:
+        *_, found = device.relax(run.plan, noise=noise)
+    else:
+        *_, found = device.relax_transpose(run.at, run.plan, noise=noise)
+    return run.weights * (found.final if found.states is None else found.states)

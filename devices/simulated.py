@@ -15,7 +15,7 @@ from hwsim.contracts.capture import CreditProbe
 from hwsim.contracts.checks import whole
 from hwsim.contracts.device import Capability, Device, DeviceSpec, check_ranges
 from hwsim.contracts.errors import InputError, ResumeError
-from hwsim.contracts.noise import NoisePath, PhysicalNoise, Stream, check_repeats
+from hwsim.contracts.noise import NoisePath, PhysicalNoise, Stream
 from hwsim.contracts.parameters import Parameters
 from hwsim.contracts.plan import At, Carry, Plan, RandomStart, Relaxation, Rest, Start
 from hwsim.contracts.scale import Scale
@@ -456,8 +456,7 @@ class SimulatedDevice(Device):
             noise = self._own_noise = self._own_noise.at_step(self._own_noise.step + 1)
         if not self._spec.capabilities & {Capability.TWINS, Capability.REPLAYABLE_NOISE}:
             return Lanes(path=noise, ids=np.arange(plan.lanes, dtype=np.uint32), repeats=None, units=self._spec.units)
-        repeats = None if plan.repeats is None else check_repeats(plan.repeats)
-        return Lanes(path=noise, ids=plan.words, repeats=repeats, units=self._spec.units)
+        return Lanes(path=noise, ids=plan.words, repeats=plan.repeat_words, units=self._spec.units)
 
     def _check_at(self, at: Array, plan: Plan) -> None:
         lanes = (plan.lanes, self._spec.units)

@@ -16,7 +16,7 @@ from .arrays import Array, all_finite
 from .capture import CreditProbe
 from .checks import whole
 from .errors import CapabilityError, InputError, RangeError
-from .noise import NoisePath, PhysicalNoise, check_repeats
+from .noise import NoisePath, PhysicalNoise
 from .parameters import Parameters
 from .plan import At, Phase, Plan, Relaxation, Rest, Start
 from .substrate import Substrate, Synapses
@@ -155,9 +155,7 @@ class DeviceSpec:
         """
         if tuple(plan.inputs.shape) != (plan.lanes, self.inputs):
             raise InputError(f"inputs must be [B, {self.inputs}]; found {list(plan.inputs.shape)}")
-        _ = plan.words  # or they are no addresses
-        if plan.repeats is not None:
-            check_repeats(plan.repeats)
+        _ = plan.words, plan.repeat_words  # or they are no addresses
         if isinstance(plan.start, At):
             self.require({Capability.LOAD_STATE}, "Start at a given state")
             self._check_lanes("the start state", plan.start.state, plan.lanes)

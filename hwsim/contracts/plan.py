@@ -14,7 +14,7 @@ from jaxtyping import Float, Inexact, Int, UInt32
 from .arrays import Array, namespace
 from .checks import whole
 from .errors import InputError
-from .noise import check_ids
+from .noise import check_ids, check_repeats
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,15 @@ class Plan:
             InputError: they are not whole numbers, or one does not fit into 32 bits.
         """
         return check_ids(self.ids)
+
+    @cached_property
+    def repeat_words(self) -> UInt32[np.ndarray, " B"] | None:
+        """The repeats of its lanes as words; None where there are none.
+
+        Raises:
+            InputError: they are not whole numbers, or one does not fit into 16 bits.
+        """
+        return None if self.repeats is None else check_repeats(self.repeats)
 
     @cached_property
     def is_complex(self) -> bool:
